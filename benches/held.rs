@@ -2,7 +2,7 @@
 //! web and for the migrations, but for no boot.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -37,8 +37,10 @@ struct Round {
     /// before; `NaN` where there is no such time.
     beforehand: f64,
     own: f64,
-    /// In megabytes: the web server that was booted beforehand, and its helper with deploykit's own process.
+    /// In megabytes: the web server that was booted beforehand, the old version's that waits for an undo, and the helpers of both
+    /// with deploykit's own process.
     bridge: f64,
+    old: f64,
     beside: f64,
 }
 
@@ -108,6 +110,11 @@ pub fn rows(rounds: usize, boot: Boot) -> Outcome<Vec<Row>> {
                 "MB",
                 each(|(round, _)| round.bridge),
             ),
+            Row::shown(
+                &what("peak memory of the old version's web that waits for an undo"),
+                "MB",
+                each(|(round, _)| round.old),
+            ),
             Row::shown(&what("longest wait"), "s", each(|(round, _)| round.seen.longest_wait())),
             Row::shown(&what("stop of the web"), "s", each(|(_, floor)| floor.stop)),
             Row::shown(&what("SQL"), "s", each(|(_, floor)| floor.migrate)),
@@ -171,9 +178,9 @@ fn update(stage: &Stage, name: &str) -> Outcome<Round> {
     let mut command = stage.update();
     command.arg("--events").arg(&events);
     let over = AtomicBool::new(false);
-    let bridge = stage.site.checkout.join(".deploykit/bridge");
-    let (cost, (bridge, helper)) = thread::scope(|scope| {
-        let memory = scope.spawn(|| peak(&bridge, &over));
+    let bridges = ["bridge", "old-bridge"].map(|name| stage.site.checkout.join(".deploykit").join(name));
+    let (cost, memory) = thread::scope(|scope| {
+        let memory = scope.spawn(|| peaks(&bridges, &over));
         let cost = program::run(&mut command, &output);
         over.store(true, Ordering::Relaxed);
         let memory = memory.join().map_err(|_| "a panic")?;
@@ -185,7 +192,7 @@ fn update(stage: &Stage, name: &str) -> Outcome<Round> {
     let seen = crowd.finish();
     let events = fs::read_to_string(&events)?;
     let events = events.lines().map(serde_json::from_str).collect::<Result<Vec<Value>, _>>()?;
-    judge(name, before, &cost, seen, &events, (bridge, helper))
+    judge(name, before, &cost, seen, &events, memory)
 }
 
 /// Compares what visitors saw with what happened when.
@@ -195,7 +202,7 @@ fn judge(
     cost: &Cost,
     seen: Experience,
     events: &[Value],
-    (bridge, helper): (f64, f64),
+    [new, old]: [Peak; 2],
 ) -> Outcome<Round> {
     let (now, today) = (Instant::now(), Timestamp::now());
     let at = |event: &str, step: &str| {
@@ -226,12 +233,16 @@ fn judge(
     let own = median(at("step_started", "start-web"), at("step_finished", "hand-over"));
     println!(
         "{name}: {} requests, {failed} failed, {wrong} of the wrong version, {:.2} s the longest wait; middle answers {:.1} ms before, \
-         {:.1} ms and {:.1} ms while a web boots; {bridge:.0} MB, its helper {helper:.1} MB, deploykit {:.1} MB",
+         {:.1} ms and {:.1} ms while a web boots; {:.0} MB, its helper {:.1} MB; of the old version {:.0} MB and {:.1} MB; deploykit {:.1} MB",
         seen.all().len(),
         seen.longest_wait(),
         usual * 1e3,
         beforehand * 1e3,
         own * 1e3,
+        new.web,
+        new.helper,
+        old.web,
+        old.helper,
         cost.memory
     );
     let count = |count: usize| f64::from(u32::try_from(count).unwrap_or(u32::MAX));
@@ -240,8 +251,9 @@ fn judge(
         wrong: count(wrong),
         beforehand: beforehand / usual,
         own: own / usual,
-        bridge: bridge - helper,
-        beside: helper + cost.memory,
+        bridge: new.web,
+        old: old.web,
+        beside: new.helper + old.helper + cost.memory,
         seen,
     })
 }
@@ -257,20 +269,29 @@ fn compared(stage: &mut Stage, round: &Round) -> Outcome<Floor> {
     Ok(floor)
 }
 
-/// Returns the highest memory of a web server that was booted beforehand, and of its helper, in megabytes; what several processes
-/// share is divided among them.
-fn peak(directory: &Path, over: &AtomicBool) -> (f64, f64) {
-    let (mut most, mut helper) = (0.0_f64, 0.0_f64);
+/// The highest memory of a web server that was booted beforehand, and of its helper, in megabytes; what several processes share is
+/// divided among them.
+#[derive(Clone, Copy, Default)]
+struct Peak {
+    web: f64,
+    helper: f64,
+}
+
+/// Watches web servers that are booted beforehand, by their directories.
+fn peaks(directories: &[PathBuf; 2], over: &AtomicBool) -> [Peak; 2] {
+    let mut peaks = [Peak::default(); 2];
     while !over.load(Ordering::Relaxed) {
-        let sizes = sizes(directory.join("master")).unwrap_or_default();
-        most = most.max(sizes.iter().sum());
-        // The main process begins with it, and it ends with the view.
-        if !directory.join("free").exists() {
-            helper = helper.max(sizes.get(1).copied().unwrap_or_default());
+        for (peak, directory) in peaks.iter_mut().zip(directories) {
+            let sizes = sizes(directory.join("master")).unwrap_or_default();
+            // The main process begins with it, and it ends with the view.
+            let has_helper = !directory.join("free").exists();
+            let helper = sizes.get(1).copied().filter(|_| has_helper).unwrap_or_default();
+            peak.helper = peak.helper.max(helper);
+            peak.web = peak.web.max(sizes.iter().sum::<f64>() - helper);
         }
         thread::sleep(LOOK);
     }
-    (most, helper)
+    peaks
 }
 
 /// Returns the memory of each process of the group whose leader a file names, in megabytes, the oldest first.
