@@ -206,7 +206,7 @@ subprocess.Popen(["sleep", "3"])
     (told,) = served.ready()
     (process,) = told.pop("processes")
     assert process.startswith("sleep (")
-    assert told == {"workers": 1, "threads": ["poller"], "tasks": [], "written": [str(served.live / "boot.txt")]}
+    assert told == {"workers": 1, "threads": ["poller"], "tasks": [], "files": [], "written": [str(served.live / "boot.txt")]}
 
 
 def test_settings_of_the_staged_tree(served: Site) -> None:
