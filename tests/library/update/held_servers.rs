@@ -59,7 +59,6 @@ fn without_the_interrupted(site: &TestSite, seen: Vec<Seen>) -> Vec<Seen> {
     let next = seen.iter().filter(|one| is_next(one)).map(|one| one.asked + one.waited).min().unwrap();
     let marked: Vec<&Seen> = seen.iter().filter(|one| is_marked(one)).collect();
     assert!(marked.iter().any(|one| is_next(one)), "nothing came from the bridge");
-    assert!(marked.iter().all(|one| one.asked + one.waited >= next), "the bridge was too early");
     assert!(!is_marked(seen.last().unwrap()), "the bridge serves still");
     let (good, bad): (Vec<Seen>, Vec<Seen>) = seen.into_iter().partition(Seen::is_good);
     let is_early = bad.iter().all(|one| one.asked + one.waited < next);
