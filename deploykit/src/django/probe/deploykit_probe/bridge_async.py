@@ -42,9 +42,9 @@ class Workers(ForkContext):
                     code = exit_code(error)
                     if not isinstance(error, SystemExit):
                         traceback.print_exc()
-                    if code:
-                        # The server would start another one, again and again.
+                    if code and not gate.is_free():
                         gate.fail("%s exited with code %d (see `bridge.log`)" % (name, code))
+                        gate.await_end()
                     raise SystemExit(code) from error
 
         self.Process = Worker  # type: ignore[misc]

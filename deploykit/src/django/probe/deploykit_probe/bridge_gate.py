@@ -11,12 +11,13 @@ import socket
 import stat
 import sys
 import threading
+import time
 import traceback
 import warnings
 from select import POLLIN, poll
 from typing import Callable, Iterable, Sequence
 
-from .bridge_helper import NICE
+from .bridge_helper import INTERVAL, NICE, PATIENCE
 from .connections import close_all
 from .errors import text_of
 from .kinds import Json
@@ -99,6 +100,12 @@ class Gate:
     def fail(self, reason: str) -> None:
         """Lets the bridge end."""
         self.say({"failed": reason})
+
+    def await_end(self) -> None:
+        """Waits until the main process ends: it would start another worker, or end before the helper has written the reason."""
+        last = time.monotonic() + PATIENCE
+        while os.getppid() == self.master and time.monotonic() < last:
+            time.sleep(INTERVAL)
 
     def say(self, message: Json) -> None:
         """Tells the helper something."""
