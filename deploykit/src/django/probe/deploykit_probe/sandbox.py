@@ -85,14 +85,11 @@ def enter(spec: Json, kept: set[int]) -> None:
     """Makes the namespaces, and returns in a new process inside. The calling process waits for its end, and ends likewise."""
     try:
         ours, theirs = socket.socketpair()
-        uid, gid, here = os.getuid(), os.getgid(), os.getcwd()
+        is_user, here = os.getuid() != 0, os.getcwd()
         sockets = sorted(set(kernel.sockets()))
-        user = kernel.NEWUSER if uid else 0
         for proxy in spec.get("proxies", []):
             start_proxy(proxy, spec["scratch_url"])
-        kernel.unshare(kernel.NEWNS | kernel.NEWNET | kernel.NEWIPC | kernel.NEWPID | user)
-        if user:
-            kernel.keep_identity(uid, gid)
+        kernel.unshare(kernel.NEWNS | kernel.NEWNET | kernel.NEWIPC | kernel.NEWPID)
     except ImportError as error:
         raise Refused("no_sandbox", reason="this Python lacks `ctypes` (%s)" % error) from error
     except OSError as error:
@@ -113,9 +110,9 @@ def enter(spec: Json, kept: set[int]) -> None:
             os._exit(1)
         # The terminal belongs to the live machine.
         os.setsid()
-        make(spec, sockets, bool(user))
+        make(spec, sockets, is_user)
         kernel.close_all_but(kept | {theirs.fileno()})
-        kernel.drop_capabilities(0 if user else kernel.CAPABILITIES)
+        kernel.drop_capabilities(0 if is_user else kernel.CAPABILITIES)
         log = log_of_the_machine()
         started = [(server, start(server)) for server in spec.get("servers", [])]
         for server, program in started:
