@@ -333,6 +333,16 @@ pub fn add_migration(tree: &Path, name: &str, after: &str, body: &str, operation
     write(tree, &format!("project/guestbook/migrations/{name}.py"), &text);
 }
 
+/// Adds a package of the checkout; the home page needs it to be imported from this file.
+pub fn add_editable(tree: &Path, file: &Path) {
+    write(tree, "lib/extra.py", "name = 'extra'\n");
+    let setup = "from setuptools import setup\nsetup(name='extra-lib', version='1', py_modules=['extra'])\n";
+    write(tree, "lib/setup.py", setup);
+    append(tree, "requirements/production.txt", "\n-e ./lib\n");
+    let page = format!("    import extra\n    assert extra.__file__ == {file:?}, extra.__file__\n");
+    edit(tree, "project/guestbook/views.py", "    entries = Entry", &format!("{page}    entries = Entry"));
+}
+
 /// Writes a file of a tree.
 pub fn write(tree: &Path, path: &str, text: &str) {
     let file = tree.join(path);

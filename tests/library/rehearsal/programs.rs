@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use super::releases::{Outcome, outcome_of};
-use crate::support::releases::{add_column, append, edit, prepend, write};
+use crate::support::releases::{add_column, add_editable, edit, prepend, write};
 use crate::support::site::TestSite;
 use crate::support::snapshot::{Snapshot, assert_same};
 use crate::update::add;
@@ -178,18 +178,7 @@ fn import_editable_packages_from_the_live_path() {
         format!("\n[[steps]]\nname = \"imports\"\nafter = \"migrate\"\nrun = {step}\nrehearse = true\n");
     fs::write(&site.config, format!("{config}{step}")).expect("a configuration");
     let outcome = outcome_of(&site, &first, "an editable package", |tree| {
-        write(tree, "lib/extra.py", "name = 'extra'\n");
-        let setup =
-            "from setuptools import setup\nsetup(name='extra-lib', version='1', py_modules=['extra'])\n";
-        write(tree, "lib/setup.py", setup);
-        append(tree, "requirements/production.txt", "\n-e ./lib\n");
-        let page = format!("    import extra\n    assert extra.__file__ == {file:?}, extra.__file__\n");
-        edit(
-            tree,
-            "project/guestbook/views.py",
-            "    entries = Entry",
-            &format!("{page}    entries = Entry"),
-        );
+        add_editable(tree, &file);
     });
     match outcome {
         Outcome::Ready(plan) => assert_eq!(plan.notices, [""; 0]),

@@ -46,19 +46,21 @@ fn nobody_notices(name: &str, module: &str, workers: usize) {
     assert_bridged(&told);
     let booted = told.outcome("boot-bridge").unwrap_or_default();
     assert!(booted.starts_with(&format!("{workers} worker")), "{booted}");
-    assert_all_served(&site, before, &without_the_interrupted(&site, seen), &["1", "next"]);
+    assert_all_served(&site, before, &without_the_interrupted(&site, &told, seen), &["1", "next"]);
     assert_eq!(site.release().as_deref(), Some("next"));
     assert_tidy(&site);
 }
 
 /// Leaves out the few whose connections the old server had accepted, and not yet read from, when it ended: it closes them. Fails
 /// unless the header tells who answered.
-fn without_the_interrupted(site: &TestSite, seen: Vec<Seen>) -> Vec<Seen> {
+fn without_the_interrupted(site: &TestSite, told: &Told, seen: Vec<Seen>) -> Vec<Seen> {
     let is_next = |one: &Seen| one.answer.as_ref().is_ok_and(|it| it.body.contains("\"release\": \"next\""));
     let is_marked = |one: &Seen| one.answer.as_ref().is_ok_and(|it| it.headers.contains_key(HEADER));
     let next = seen.iter().filter(|one| is_next(one)).map(|one| one.asked + one.waited).min().unwrap();
     let marked: Vec<&Seen> = seen.iter().filter(|one| is_marked(one)).collect();
     assert!(marked.iter().any(|one| is_next(one)), "nothing came from the bridge");
+    let opened = told.begun("open-gate");
+    assert!(marked.iter().all(|one| one.asked + one.waited >= opened), "the bridge was too early");
     assert!(!is_marked(seen.last().unwrap()), "the bridge serves still");
     let (good, bad): (Vec<Seen>, Vec<Seen>) = seen.into_iter().partition(Seen::is_good);
     let is_early = bad.iter().all(|one| one.asked + one.waited < next);

@@ -20,6 +20,7 @@ mod written;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use deploykit::Site;
 use deploykit::event::{Event, Outcome, Record};
@@ -106,6 +107,14 @@ impl Told {
             Event::StepFinished { step, outcome, .. } if step == wanted => Some(outcome.clone()),
             _ => None,
         })
+    }
+
+    /// Returns when a step was begun.
+    pub fn begun(&self, wanted: &str) -> Instant {
+        let is_it = |event: &Event| matches!(event, Event::StepStarted { step, .. } if step == wanted);
+        let record = self.0.iter().find(|record| is_it(&record.event)).expect("the step was begun");
+        let ago = jiff::Timestamp::now().duration_since(record.time);
+        Instant::now() - Duration::try_from(ago).expect("it is over")
     }
 
     /// Returns the steps that were done, in order.

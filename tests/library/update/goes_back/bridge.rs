@@ -326,18 +326,7 @@ fn packages_of_the_checkout_are_served_at_once() {
     let Some(site) = site(Holder::Supervisor) else { return };
     let file = site.checkout.canonicalize().unwrap().join("lib/extra.py");
     site.publish(|tree| {
-        write(tree, "lib/extra.py", "name = 'extra'\n");
-        let setup =
-            "from setuptools import setup\nsetup(name='extra-lib', version='1', py_modules=['extra'])\n";
-        write(tree, "lib/setup.py", setup);
-        append(tree, "requirements/production.txt", "\n-e ./lib\n");
-        let page = format!("    import extra\n    assert extra.__file__ == {file:?}, extra.__file__\n");
-        edit(
-            tree,
-            "project/guestbook/views.py",
-            "    entries = Entry",
-            &format!("{page}    entries = Entry"),
-        );
+        add_editable(tree, &file);
     })
     .unwrap();
     let (_, told) = updated(&site);
