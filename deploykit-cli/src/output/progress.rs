@@ -157,7 +157,20 @@ impl Lines {
         }
     }
 
-    fn line(&self, text: &str) {
+    /// Writes a line, below the heading of its phase.
+    fn line(&mut self, text: &str) {
+        self.head();
+        self.write(text);
+    }
+
+    /// Writes the heading of the phase, if that is still due.
+    fn head(&mut self) {
+        if let Some(heading) = self.heading.take() {
+            self.write(&paint(BOLD, heading));
+        }
+    }
+
+    fn write(&self, text: &str) {
         if self.quiet {
             return;
         }
@@ -176,7 +189,7 @@ impl Lines {
     }
 
     /// One step: a mark, its name, how long it took, what came of it.
-    fn step(&self, mark: &str, step: &StepKind, ms: Option<u64>, outcome: &str) {
+    fn step(&mut self, mark: &str, step: &StepKind, ms: Option<u64>, outcome: &str) {
         let time = ms.map(milliseconds).unwrap_or_default();
         let start = format!("  {mark} {step:<18} {time:>9}");
         if outcome.is_empty() {
@@ -187,17 +200,6 @@ impl Lines {
     }
 
     fn observe(&mut self, record: &Record) {
-        let is_shown = match &record.event {
-            Event::StepSkipped { step, .. } => {
-                self.verbose || self.running.iter().any(|running| running.step == *step)
-            }
-            Event::UndoStarted { steps } => *steps > 0,
-            Event::PhaseStarted { .. } | Event::RunStarted { .. } | Event::RunFinished { .. } => false,
-            _ => true,
-        };
-        if is_shown && let Some(heading) = self.heading.take() {
-            self.line(&paint(BOLD, heading));
-        }
         match &record.event {
             Event::PhaseStarted { phase } => {
                 let title = match phase {
@@ -215,6 +217,7 @@ impl Lines {
                 self.line(&format!("{title}: {} → {}", short(from), short(to)));
             }
             Event::StepStarted { step, reason, .. } => {
+                self.head();
                 let (step, reason, since) = (step.clone(), reason.clone(), Instant::now());
                 if !self.terminal && self.verbose {
                     let colon = if reason.is_empty() { "" } else { ": " };

@@ -150,20 +150,11 @@ fn apply(
     if !ui.json {
         ui.say(&host.redactor().redact(&change.diff()));
     }
-    let undo = format!("run `deploykit services hold {} --undo`", service.name);
-    let is_first = || {
-        if !record.exists() {
-            return Ok(());
-        }
-        let message = format!("an earlier change of `{}` was not undone", service.name);
-        let mut failure = Failure::message(exit_code::REFUSED, message, None);
-        failure.hints.push(undo.clone());
-        Err(failure)
-    };
-    is_first()?;
+    is_unchanged(service, record)?;
     may_restart(service, args, ui)?;
     let _lock = crate::commands::lock(Some(site), host, "services hold")?;
-    is_first()?;
+    // Somebody else may have changed it before the lock was ours.
+    is_unchanged(service, record)?;
     let serves = pages(site, host).is_ok();
     write_record(record, change)?;
     let applied = match change.apply(service, host) {
@@ -195,9 +186,24 @@ fn apply(
     };
     let mut failure = Failure::message(code, message, None);
     if code == exit_code::HELD {
-        failure.hints.push(undo);
+        failure.hints.push(undo_hint(service));
     }
     Err(failure.hiding(host.redactor()))
+}
+
+/// Refuses a change on top of one that is recorded.
+fn is_unchanged(service: &Service, record: &Path) -> Result<(), Failure> {
+    if !record.exists() {
+        return Ok(());
+    }
+    let message = format!("an earlier change of `{}` was not undone", service.name);
+    let mut failure = Failure::message(exit_code::REFUSED, message, None);
+    failure.hints.push(undo_hint(service));
+    Err(failure)
+}
+
+fn undo_hint(service: &Service) -> String {
+    format!("run `deploykit services hold {} --undo`", service.name)
 }
 
 /// Undoes an applied change.
