@@ -9,7 +9,7 @@ use super::{ActionError, ServedPages};
 use crate::bridge::{Bridge, BridgeError};
 use crate::error::error_chain;
 use crate::host::Host;
-use crate::services::{Before, Goal, ProcessId, STAY_UP, Service, ServiceAction, Socket};
+use crate::services::{Goal, ProcessId, STAY_UP, Service, ServiceAction};
 
 /// The shortest and the longest pause between two questions who answers, and which part of the time that has passed it is.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(250));
@@ -72,8 +72,7 @@ impl HandOver {
             let main = service.state(host)?.main;
             let age = main.iter().filter_map(ProcessId::age).min().unwrap_or_default();
             let service = Service { stay_up: Some(age + STAY_UP), ..service.clone() };
-            let (old, before, socket) = (Vec::new(), Before::default(), Socket::default());
-            ServiceAction { service, goal: Goal::StaysUp, old, before, socket }.perform(host)?;
+            ServiceAction::of(service, Goal::StaysUp).perform(host)?;
         }
         Ok(())
     }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::{ActionError, ServedPages};
 use crate::error::error_chain;
 use crate::host::Host;
-use crate::services::{Goal, ServiceAction, ServiceError, stop_together};
+use crate::services::{ServiceAction, ServiceError, stop_together};
 use crate::smoke::SmokeCheck;
 
 /// Starts the web before the migrations if the server in front shows the maintenance page to everybody.
@@ -33,12 +33,7 @@ impl StartEarly {
         if let Err(error) = started {
             host.notice(&format!("the web is started after the migrations: {}", error_chain(&error)));
             // Whoever started one since the stop: it must not meet the old schema.
-            let stop = |start: &ServiceAction| ServiceAction {
-                goal: Goal::Stopped,
-                old: Vec::new(),
-                ..start.clone()
-            };
-            stop_all(&self.start.iter().map(stop).collect::<Vec<_>>(), host)?;
+            stop_all(&self.start.iter().map(ServiceAction::stop).collect::<Vec<_>>(), host)?;
         }
         Ok(())
     }

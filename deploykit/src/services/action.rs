@@ -89,6 +89,18 @@ pub enum Goal {
 }
 
 impl ServiceAction {
+    /// Makes one for a service of whose past nothing is known.
+    pub(crate) fn of(service: Service, goal: Goal) -> Self {
+        let (old, before, socket) = (Vec::new(), Before::default(), Socket::default());
+        ServiceAction { service, goal, old, before, socket }
+    }
+
+    /// Returns the stop of the same service, whatever runs as it by then.
+    #[must_use]
+    pub(crate) fn stop(&self) -> Self {
+        ServiceAction { goal: Goal::Stopped, old: Vec::new(), ..self.clone() }
+    }
+
     /// Reaches the goal and waits until it is true.
     ///
     /// What its manager does by force, such as supervisor after `stopwaitsecs`, is waited for. What outlives that is told
@@ -207,9 +219,9 @@ impl ServiceAction {
         let first = state.main.clone();
         self.is_new(&state)?;
         let mut needed = service.stay_up.unwrap_or(STAY_UP).max(manager.startsecs()?);
-        // What took the place of an ended process may end like that: it has to outlive it.
+        // What took the place of an ended process may end like that, and has to outlive it. What was started long ago lived long enough.
         if let Some(time) = host.replaced_since(&service.name, &first) {
-            needed = needed.max(time + STAY_UP);
+            needed = needed.max(time.min(service.start_timeout) + STAY_UP);
         }
         loop {
             if !state.status.is_up() {

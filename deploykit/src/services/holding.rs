@@ -340,8 +340,7 @@ impl SocketChange {
 /// Waits until a service runs and stays up, without any of these former processes.
 fn runs(service: &Service, former: &[ProcessId], host: &Host) -> Result<ServiceState, HoldingError> {
     for goal in [Goal::Running, Goal::StaysUp] {
-        let (service, old, before) = (service.clone(), Vec::new(), super::Before::default());
-        ServiceAction { service, goal, old, before, socket: super::Socket::default() }.perform(host)?;
+        ServiceAction::of(service.clone(), goal).perform(host)?;
     }
     let state = service.state(host)?;
     if state.main.iter().any(|process| former.contains(process)) {

@@ -229,7 +229,7 @@ impl<'p> Services<'p> {
 
     fn stops_of_web(&self) -> Vec<ServiceAction> {
         let web = self.restart.start.iter().filter(|start| start.service.role == Role::Web);
-        web.map(|start| ServiceAction { goal: Goal::Stopped, old: Vec::new(), ..start.clone() }).collect()
+        web.map(ServiceAction::stop).collect()
     }
 
     /// Checks that the started services still run after their `stay-up` time.

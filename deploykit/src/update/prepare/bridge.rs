@@ -80,9 +80,7 @@ impl Preparation<'_, '_> {
     }
 
     fn try_bridge(&self, web: &[(&Service, &ServiceState)], new: &Beforehand<'_>) -> Result<Booted, Unfit> {
-        let [(service, state)] = web else {
-            return Err(Unfit::new("there are several web services"));
-        };
+        let (service, state) = only(web)?;
         if self.site.smoke_check().is_none_or(|check| check.pages.is_empty()) {
             return Err(Unfit::new("`smoke.pages` is empty, so nothing tells when the web serves"));
         }
@@ -114,7 +112,7 @@ impl Preparation<'_, '_> {
         web: &[(&Service, &ServiceState)],
         new: &Beforehand<'_>,
     ) -> Result<Booted, Unfit> {
-        let [(service, state)] = web else { return Err(Unfit::new("there are several web services")) };
+        let (service, state) = only(web)?;
         if self.site.smoke_check().is_none_or(|check| check.like(new.baseline).pages.is_empty()) {
             return Err(Unfit::new("no page responds, so nothing tells when the old web serves"));
         }
@@ -133,6 +131,12 @@ impl Preparation<'_, '_> {
         }
         .perform(&self.host)
     }
+}
+
+/// Returns the only web service.
+fn only<'w>(web: &[(&'w Service, &'w ServiceState)]) -> Result<(&'w Service, &'w ServiceState), Unfit> {
+    let [one] = web else { return Err(Unfit::new("there are several web services")) };
+    Ok(*one)
 }
 
 /// How the packages of the version are found where they will be.
