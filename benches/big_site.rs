@@ -168,7 +168,7 @@ pub fn publish_second(site: &DemoSite) -> Outcome<()> {
     done
 }
 
-/// Lets the newest version start a thread when it boots, for which it cannot be booted beforehand.
+/// Lets the newest version start a thread when it boots, for which it cannot be started beforehand.
 pub fn publish_thread(site: &DemoSite) -> Outcome<()> {
     let mut done = Ok(());
     site.publish_as("A thread", |tree| {

@@ -37,14 +37,14 @@ struct Round {
     /// before; `NaN` where there is no such time.
     beforehand: f64,
     own: f64,
-    /// In megabytes: the web server that was booted beforehand, the old version's that waits for an undo, and the helpers of both
+    /// In megabytes: the web server that was started beforehand, the old version's that waits for an undo, and the helpers of both
     /// with deploykit's own process.
     bridge: f64,
     old: f64,
     beside: f64,
 }
 
-/// Updates sites whose Django takes longer to boot. That of systemd is among them where there is one to be asked.
+/// Updates sites whose Django takes longer to boot, also that of systemd if this runs inside a booted one.
 pub fn rows(rounds: usize, boot: Boot) -> Outcome<Vec<Row>> {
     let mut rows = Vec::new();
     let holders = [
@@ -65,7 +65,7 @@ pub fn rows(rounds: usize, boot: Boot) -> Outcome<Vec<Row>> {
             begin(&mut stage)?;
             let round = update(&stage, name)?;
             if round.beforehand.is_nan() {
-                return Err("the new version was not booted beforehand".into());
+                return Err("the new version was not started beforehand".into());
             }
             let floor = compared(&mut stage, &round)?;
             all.push((round, floor));
@@ -106,7 +106,7 @@ pub fn rows(rounds: usize, boot: Boot) -> Outcome<Vec<Row>> {
                 each(|(round, _)| round.beside),
             ),
             Row::shown(
-                &what("peak memory of the web booted beforehand"),
+                &what("peak memory of the web started beforehand"),
                 "MB",
                 each(|(round, _)| round.bridge),
             ),
@@ -138,15 +138,15 @@ fn begin(stage: &mut Stage) -> Outcome<()> {
     Ok(fs::write(&stage.site.config, text)?)
 }
 
-/// The same update of a version that cannot be booted beforehand.
+/// The same update of a version that cannot be started beforehand.
 fn without_bridge(stage: &mut Stage, boot: Boot) -> Outcome<Row> {
     begin(stage)?;
     big_site::publish_thread(&stage.site)?;
     let round = update(stage, "without a boot beforehand")?;
     if !round.beforehand.is_nan() {
-        return Err("the new version was booted beforehand, although it starts a thread".into());
+        return Err("the new version was started beforehand, although it starts a thread".into());
     }
-    let what = format!("supervisor, {boot}, not booted beforehand: longest wait");
+    let what = format!("supervisor, {boot}, not started beforehand: longest wait");
     Ok(Row::shown(&what, "s", vec![round.seen.longest_wait()]))
 }
 
@@ -269,7 +269,7 @@ fn compared(stage: &mut Stage, round: &Round) -> Outcome<Floor> {
     Ok(floor)
 }
 
-/// The highest memory of a web server that was booted beforehand, and of its helper, in megabytes; what several processes share is
+/// The highest memory of a web server that was started beforehand, and of its helper, in megabytes; what several processes share is
 /// divided among them.
 #[derive(Clone, Copy, Default)]
 struct Peak {
@@ -277,7 +277,7 @@ struct Peak {
     helper: f64,
 }
 
-/// Watches web servers that are booted beforehand, by their directories.
+/// Watches web servers that are started beforehand, by their directories.
 fn peaks(directories: &[PathBuf; 2], over: &AtomicBool) -> [Peak; 2] {
     let mut peaks = [Peak::default(); 2];
     while !over.load(Ordering::Relaxed) {

@@ -108,15 +108,15 @@ pub enum Action {
     Announce(crate::django::Announce),
     /// Asks for pages until they are as expected, or known not to be.
     SmokeCheck(ServedPages),
-    /// Lets the web server serve that was booted beforehand.
+    /// Lets the web server that was started beforehand serve.
     OpenGate(OpenGate),
-    /// Ends the web server that was booted beforehand.
+    /// Ends the web server that was started beforehand.
     EndBridge(crate::bridge::Bridge),
-    /// Lets the service's own web server serve in its place.
+    /// Waits until the web service serves beside that web server, and ends the latter.
     HandOver(HandOver),
     /// Starts the web before the migrations if the maintenance page is shown to everybody.
     StartEarly(StartEarly),
-    /// Stops a web that was started before the migrations, unless it serves as expected.
+    /// Stops a web that was started before the migrations, unless it serves as expected after them.
     KeepEarly(KeepEarly),
 }
 
@@ -154,7 +154,7 @@ pub enum ActionError {
     /// A page or a check command.
     #[error(transparent)]
     Smoke(#[from] crate::smoke::SmokeError),
-    /// The web server that was booted beforehand.
+    /// The web server that was started beforehand.
     #[error(transparent)]
     Bridge(#[from] crate::bridge::BridgeError),
 }

@@ -46,7 +46,7 @@ pub struct Command {
     /// What is read back from a journal does not: the Django that waited is gone.
     #[serde(skip)]
     may_be_forked: bool,
-    /// What is shown in its place.
+    /// The command to show in place of this one.
     #[serde(skip)]
     shown: Option<Box<Command>>,
 }
@@ -128,8 +128,8 @@ impl Command {
         self
     }
 
-    /// Replaces the arguments by those of a program that runs this command, and that reads from its standard input how; this
-    /// command is shown all the same.
+    /// Replaces the arguments and the standard input by those with which the same program runs this command in another way. What is
+    /// shown stays this command.
     pub(crate) fn run_by<I: IntoIterator<Item = S>, S: AsRef<Path>>(mut self, args: I, input: &str) -> Self {
         self.shown = Some(Box::new(self.clone()));
         self.args.clear();

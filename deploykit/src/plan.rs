@@ -103,7 +103,7 @@ pub struct Plan {
     /// The new version's web server, which waits at its gate; `None`: the web boots in the window.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bridge: Option<PlannedBridge>,
-    /// The live version's web server, which waits for an undo; `None`: the old web boots in an undo.
+    /// The live version's second web server, which serves if the run is undone; `None`: the web boots in an undo.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub old_bridge: Option<PlannedBridge>,
     /// When users are told that the site goes down; `None`: they are not told.
@@ -118,7 +118,7 @@ pub struct Plan {
     pub hold: Vec<Action>,
 }
 
-/// A web server that was booted beforehand, beside the live one.
+/// A web server that was started beforehand, beside the live one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlannedBridge {
     /// How many workers wait at the gate.
@@ -170,10 +170,10 @@ pub struct Forecast {
     /// Milliseconds that Django took to boot in the preparation; 0: not known.
     #[serde(default)]
     pub boot_ms: u64,
-    /// The web server is booted beforehand, so no visitor waits for that.
+    /// The web server is started beforehand, so no visitor waits for its boot.
     #[serde(default)]
     pub bridged: bool,
-    /// The web boots while the migrations run.
+    /// The web boots while the migrations run (`maintenance.start-early`).
     #[serde(default)]
     pub early: bool,
     /// The window holds one more boot of Django, for the migrations.

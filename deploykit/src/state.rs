@@ -179,13 +179,13 @@ impl State {
         self.directory.join("rehearsal")
     }
 
-    /// Returns the directory of the web server that is booted beforehand.
+    /// Returns the directory of the new version's web server that is started beforehand.
     #[must_use]
     pub fn bridge(&self) -> PathBuf {
         self.directory.join("bridge")
     }
 
-    /// Returns the directory of the live version's web server that waits for an undo.
+    /// Returns the directory of the live version's second web server, which serves if the run is undone.
     #[must_use]
     pub fn old_bridge(&self) -> PathBuf {
         self.directory.join("old-bridge")

@@ -35,17 +35,17 @@ fn requests_will_wait_and_have_waited() {
 Window: the new version is started beforehand; requests will wait, about [S] s (a rule of thumb: no comparable update of this site yet)
   stop-web         gunicorn:web-0
                      process [PID] (`sleep`) holds the socket of `gunicorn:web-0`
-                     the old version waits, too, and serves at once if this is undone; it takes [N] MB (2 workers) until the end
+                     if this is undone, a second web server of the old version serves at once; it takes [N] MB of memory (2 workers) until the run ends
   code             [COMMIT] → [COMMIT]: 1 new commit on origin/main
                      [COMMIT] Release next
   open-gate        the web server that was started beforehand serves
-                     it takes [N] MB (2 workers) besides the memory of the web service, until `hand-over`
+                     it takes [N] MB of memory (2 workers) in addition to the web service, until `hand-over`
   smoke-check      /, /about/
 
 Afterwards
   start-web        gunicorn:web-0
   start-workers    worker
-  hand-over        the web service serves again, and the other web server ends
+  hand-over        the web service serves, and the web server that was started beforehand ends
   stay-up          gunicorn:web-0, worker
 
 Not needed

@@ -15,7 +15,7 @@ pub enum Kind {
     /// It was updated before: its virtualenv is a link to an environment already. Its files have odd names, its Git hooks fail,
     /// and no temporary directory can be used.
     Updated,
-    /// Its socket is held, so the new version's web server is booted beforehand.
+    /// Its socket is held, so the new version's web server is started beforehand.
     Held,
 }
 
@@ -68,12 +68,12 @@ impl fmt::Display for Case {
 pub struct Extent {
     pub calls: Vec<(&'static str, u64)>,
     pub entries: u64,
-    /// Which lines are about a web server that was booted beforehand, and its successor.
+    /// Which lines are about a web server that was started beforehand, and its successor.
     pub bridge: Vec<u64>,
     pub milliseconds: u64,
 }
 
-/// All kills at the journal's entries and around a web server that was booted beforehand, and so many others.
+/// All kills at the journal's entries and around a web server that was started beforehand, and so many others.
 ///
 /// `cold` is what an update comes to that builds the environment, `warm` one that finds it, `held` one of a site whose socket is
 /// held.

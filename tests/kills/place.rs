@@ -1,4 +1,4 @@
-//! A real site that is killed again and again, and looked at whole.
+//! A real site that is killed repeatedly, and looked at whole.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -278,7 +278,7 @@ impl Place {
         Ok(())
     }
 
-    /// Waits until nothing is left of a sandbox, and of web servers that were booted beforehand unless they serve.
+    /// Waits until nothing is left of a sandbox, and of web servers that were started beforehand unless they serve.
     fn apart(&self) -> std::result::Result<(), String> {
         let waits = || [bridge(&self.site), old_bridge(&self.site)].iter().any(|directory| waits(directory));
         let ended = || !waits() && (in_other_mounts(&self.site).is_empty() || bridge_serves(&self.site));

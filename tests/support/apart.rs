@@ -1,4 +1,4 @@
-//! What of a site sees other mounts than this process: the sandbox of a rehearsal, a web server that was booted beforehand.
+//! What of a site sees other mounts than this process: the sandbox of a rehearsal, a web server that was started beforehand.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ pub fn in_other_mounts(site: &DemoSite) -> Vec<String> {
     lines.collect()
 }
 
-/// Returns what is left of a web server that was booted beforehand: its processes, its mounts, its files.
+/// Returns what is left of a web server that was started beforehand: its processes, its mounts, its files.
 pub fn left_of_bridge(site: &DemoSite) -> Vec<String> {
     let mut left = in_other_mounts(site);
     let of_site = format!(" {}/", site.root.display());
@@ -36,12 +36,12 @@ pub fn left_of_bridge(site: &DemoSite) -> Vec<String> {
     left
 }
 
-/// Tells whether a web server that was booted beforehand serves: its gate is open, and it lives.
+/// Tells whether a web server that was started beforehand serves: its gate is open, and it lives.
 pub fn bridge_serves(site: &DemoSite) -> bool {
     bridge(site).join("free").exists() && !in_other_mounts(site).is_empty()
 }
 
-/// Tells whether a web server that was booted beforehand, by its directory, waits at its gate.
+/// Tells whether a web server that was started beforehand, by its directory, waits at its gate.
 pub fn waits(directory: &Path) -> bool {
     let master = fs::read_to_string(directory.join("master")).unwrap_or_default();
     let master: serde_json::Value = serde_json::from_str(&master).unwrap_or_default();
@@ -49,7 +49,7 @@ pub fn waits(directory: &Path) -> bool {
     !directory.join("free").exists() && line.contains("# bridge")
 }
 
-/// Returns the directory of the web server that was booted beforehand.
+/// Returns the directory of the web server that was started beforehand.
 pub fn bridge(site: &DemoSite) -> PathBuf {
     site.checkout.join(".deploykit/bridge")
 }

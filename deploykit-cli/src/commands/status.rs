@@ -41,7 +41,7 @@ struct Status {
     /// Whether `recover --forward` can finish it.
     can_finish: Option<bool>,
     last_run: Option<deploykit::report::Report>,
-    /// Whether the web server that an interrupted run booted beforehand serves.
+    /// Whether a web server that an interrupted run started beforehand serves.
     bridge_serves: bool,
     maintenance_page: Option<bool>,
     #[serde(flatten)]

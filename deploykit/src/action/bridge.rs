@@ -1,4 +1,4 @@
-//! What a run does with a web server that was booted beforehand.
+//! What a run does with a web server that was started beforehand.
 
 use std::time::{Duration, Instant};
 
@@ -11,26 +11,28 @@ use crate::error::error_chain;
 use crate::host::Host;
 use crate::services::{Goal, ProcessId, STAY_UP, Service, ServiceAction};
 
-/// The shortest and the longest pause between two questions who answers, and which part of the time that has passed it is.
+/// The shortest and the longest pause between two looks at which web server responds; in between, it is the [`PART`]th part of the
+/// time that has passed.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(250));
 const PART: u32 = 20;
 
-/// Lets a web server serve that was booted beforehand.
+/// Lets a web server that was started beforehand serve.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct OpenGate {
     /// The web server, at its gate.
     pub bridge: Bridge,
-    /// Starts the manager's own web in its place, should it have ended.
+    /// Starts the web service in its place if it has ended.
     pub start: Vec<ServiceAction>,
-    /// It is the old version's: the pages are asked for as if the web had been started.
+    /// Whether it is the old version's, in an undo. The check of the pages that follows notices by itself if a web service that was
+    /// started instead ends.
     #[serde(default)]
     pub is_undo: bool,
 }
 
-/// Waits until the manager's own web serves beside a bridge, ends the bridge, and checks the pages.
+/// Waits until the web service serves beside a bridge, ends the bridge, and checks the pages.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct HandOver {
-    /// The web server that was booted beforehand.
+    /// The web server that was started beforehand.
     pub bridge: Bridge,
     /// The pages, and the services that serve them from now on.
     pub pages: ServedPages,
@@ -39,7 +41,7 @@ pub struct HandOver {
 impl OpenGate {
     pub(crate) fn perform(&self, host: &Host) -> Result<(), ActionError> {
         let Err(error) = self.bridge.open() else { return Ok(()) };
-        // In a recovery, it has ended with its run.
+        // In a recovery, an old bridge has ended with its run: that is no news.
         if !self.is_undo || self.bridge.is_ours() {
             host.notice(&format!("{}; the web service is started instead", error_chain(&error)));
         }
@@ -47,7 +49,7 @@ impl OpenGate {
         for start in &self.start {
             start.perform(host)?;
             if !self.is_undo {
-                // The check of the pages asks no manager whether the web lives.
+                // Behind a bridge, the check of the pages asks no manager whether the web service runs.
                 ServiceAction { goal: Goal::StaysUp, ..start.clone() }.perform(host)?;
             }
         }
@@ -65,8 +67,7 @@ impl HandOver {
         self.lives_on(host)
     }
 
-    /// Sees to it that what has responded to the pages does not end a moment later, as a service does that its manager starts again
-    /// and again.
+    /// Checks that each service runs for a moment after it has responded: one that restarts repeatedly responds now and then, too.
     fn lives_on(&self, host: &Host) -> Result<(), ActionError> {
         for service in &self.pages.services {
             let main = service.state(host)?.main;
@@ -77,8 +78,8 @@ impl HandOver {
         Ok(())
     }
 
-    /// Waits until a page is answered by another web server than the bridge. If none is seen to be in time, a cache may answer: then
-    /// the check of the pages decides.
+    /// Waits until another web server than the bridge answers a page. If none does in time, a cache may answer in its place: then the
+    /// check of the pages decides.
     fn await_successor(&self, host: &Host) -> Result<(), ActionError> {
         let services = &self.pages.services;
         let boot = services.iter().map(|service| service.start_timeout).max().unwrap_or_default();
@@ -96,8 +97,8 @@ impl HandOver {
             if passed > limit {
                 let seconds = limit.as_secs();
                 host.notice(&format!(
-                    "the web service itself was not seen to respond within {seconds} s (a cache may respond); the web server that was \
-                     started beforehand ends, and the pages decide"
+                    "no response of the web service was seen within {seconds} s (a cache may respond in its place); the web server that \
+                     was started beforehand ends, and the check of the pages decides"
                 ));
                 return Ok(());
             }

@@ -13,14 +13,14 @@ use crate::smoke::SmokeCheck;
 pub struct StartEarly {
     /// The maintenance page, requested as visitors do.
     pub page: SmokeCheck,
-    /// Starts what the web relies on, and the web.
+    /// Starts the services with `role = "required"`, and the web.
     pub start: Vec<ServiceAction>,
 }
 
 /// Stops a web that was started before the migrations, unless it serves as expected after them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct KeepEarly {
-    /// What it serves.
+    /// The pages that it must serve.
     pub pages: ServedPages,
     /// Stops it.
     pub stop: Vec<ServiceAction>,
@@ -32,7 +32,7 @@ impl StartEarly {
         let started = self.page.perform(host).map_err(ActionError::from).and_then(|()| Ok(start()?));
         if let Err(error) = started {
             host.notice(&format!("the web is started after the migrations: {}", error_chain(&error)));
-            // Whoever started one since the stop: it must not meet the old schema.
+            // Part of it may run, whoever started it: it must not stay on the old schema.
             stop_all(&self.start.iter().map(ServiceAction::stop).collect::<Vec<_>>(), host)?;
         }
         Ok(())

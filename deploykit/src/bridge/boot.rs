@@ -26,9 +26,9 @@ const LINES: usize = 30;
 /// What is booted, and where.
 pub(crate) struct Boot<'b> {
     pub web: &'b Web,
-    /// The Python of the new version, once all is shown.
+    /// The Python of the version that boots, at its path in the view.
     pub python: PathBuf,
-    /// The virtualenv that is shown at the live path, which may be a symlink now.
+    /// A virtualenv that is shown at the live path, where a symlink may be now.
     pub virtualenv: Option<Mounted>,
     /// What it says of itself; made here.
     pub directory: &'b Path,
@@ -51,18 +51,18 @@ pub(crate) struct Booted {
     /// Where its output goes.
     pub log: PathBuf,
     pub workers: usize,
-    /// How long it took until all of them were at the gate.
+    /// How long it took until all workers were at the gate.
     pub boot: Duration,
     /// The memory that it takes, in bytes.
     pub memory: u64,
     process: Child,
 }
 
-/// The web servers that wait at their gates. They end with this value, unless their gates are open.
+/// The web servers that wait at their gates. Each ends when this value is dropped, unless its gate is open.
 #[derive(Debug, Default)]
 pub(crate) struct Bridges {
     pub new: Option<Booted>,
-    /// Serves if the run is undone.
+    /// The live version's, which serves if the run is undone.
     pub old: Option<Booted>,
 }
 
@@ -105,7 +105,7 @@ impl Boot<'_> {
         let mut process = self.start(host, log).map_err(|error| Unfit::of(&error))?;
         let main = i32::try_from(process.id()).ok().and_then(ProcessId::of);
         let (Some(main), Some(owner)) = (main, ProcessId::of(own_pid())) else {
-            // It may run, unseen.
+            // It may run, and nothing would end it.
             let _ = process.kill();
             let _ = process.wait();
             return Err(Unfit::new(
@@ -150,9 +150,9 @@ impl Boot<'_> {
             "header": BRIDGE_HEADER,
         } });
         let lines = format!("{}\n{spec}\n", Value::from(PROGRAM));
-        // A recovery waits for every Django that `LOADER` started; this one serves until it is told to end.
+        // A recovery waits for every Django that `LOADER` started, but must not wait for this one: it serves until it is told to end.
         let loader = format!("{LOADER} # bridge");
-        // Any Python will do: it starts the new version's own.
+        // Any Python will do: in the view, it starts `self.python`.
         let python =
             self.virtualenv.as_ref().map_or(self.python.clone(), |one| one.staged.join("bin/python"));
         let command = Command::new(python).args(["-c", &loader]).directory(self.directory).input(lines);
@@ -177,7 +177,8 @@ impl Boot<'_> {
                 return Err(Unfit::new(host.redactor().redact(&self.with_last_words(&reason))));
             }
             if matches!(booted.process.try_wait(), Ok(Some(_))) {
-                let ended = format!("{} ended while it booted (see `bridge.log`)", self.web.server);
+                let log = self.log.file_name().unwrap_or_default().display();
+                let ended = format!("{} ended while it booted (see `{log}`)", self.web.server);
                 let last = self.with_last_words(&ended);
                 return Err(Unfit::new(host.redactor().redact(&last)));
             }
@@ -211,16 +212,18 @@ impl Boot<'_> {
         let own = ready.threads.iter().map(|name| format!("thread `{name}`"));
         let own = own.chain(ready.tasks.iter().map(|name| format!("task `{name}`")));
         if let Some(own) = own.chain(ready.processes.iter().map(|name| format!("process {name}"))).next() {
-            let schema = if self.tree.is_some() { "present" } else { "new" };
+            let schema = if self.tree.is_some() { "current" } else { "changed" };
             return Some(Unfit::new(format!(
-                "the application starts {own} when it boots, which would meet the {schema} database schema"
+                "the application starts {own} when it boots, which would run on the {schema} database schema"
             )));
         }
         if let Some(path) = ready.written.first() {
             return Some(Unfit::new(format!("the application writes `{path}` when it boots")));
         }
         let path = ready.files.first().filter(|_| self.tree.is_none())?;
-        Some(Unfit::new(format!("the application keeps `{path}` open, which the window may change")))
+        Some(Unfit::new(format!(
+            "the application keeps `{path}` locked or open for writing, and the window may change that file"
+        )))
     }
 
     /// Adds the last exception in its log, which tells a person more than how it ended.

@@ -1,4 +1,4 @@
-//! Why a version cannot be booted beforehand, or cannot take over.
+//! Why a version cannot be started beforehand, or cannot take over.
 
 use std::time::Duration;
 
@@ -40,7 +40,7 @@ pub enum BridgeError {
     File(#[from] FileError),
 }
 
-/// Why no web server is booted beforehand: a fragment for a person.
+/// Why no web server is started beforehand: a fragment for a person.
 #[derive(Debug)]
 pub(crate) struct Unfit(pub String);
 

@@ -1,8 +1,8 @@
-//! The new version's web server, started beside the live one on the same listening socket. Its workers wait at a gate.
+//! A second web server, started beside the live one on the same listening socket: a bridge. Its workers wait at a gate.
 //!
-//! It is a gunicorn, uvicorn or hypercorn that sees the staged tree, the staged static files and nothing else of the new version at the live paths, in a
-//! mount namespace of its own, until its gate opens. It outlives this process: while the gate is shut, it ends by itself once its owner
-//! has ended; afterwards it serves until it is told to end.
+//! It is a gunicorn, uvicorn or hypercorn. A bridge of the new version sees the staged tree, the staged static files and the new packages
+//! at the live paths, in a mount namespace of its own, until its gate opens; one of the live version needs no namespace. A bridge outlives
+//! this process: while its gate is shut, it ends by itself once its owner has ended; afterwards it serves until it is told to end.
 
 mod boot;
 mod error;
@@ -32,7 +32,7 @@ const KILLED: Duration = Duration::from_secs(10);
 /// How long the gate may take to open.
 const OPENS: Duration = Duration::from_secs(10);
 
-/// A web server that was booted beforehand.
+/// A web server that was started beforehand.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bridge {
     /// What it says of itself, and its gate.
@@ -111,7 +111,7 @@ impl Bridge {
         };
         let mut left = family();
         let refused = |source: rustix::io::Errno| BridgeError::Stays { source: source.into() };
-        // Without their main process, the others are told one by one.
+        // Without their main process, nobody else tells the others.
         let first = if self.main.is_alive() { vec![self.main] } else { left.clone() };
         first.iter().try_for_each(|process| process.signal(Signal::TERM)).map_err(refused)?;
         let since = Instant::now();

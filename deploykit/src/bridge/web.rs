@@ -70,7 +70,7 @@ impl Web {
     }
 }
 
-/// Returns the server of a service, unless it is none that can be started beforehand.
+/// Returns the server of a service, or why it cannot be started beforehand.
 fn known<'w>(service: &str, server: Option<Server<'w>>) -> Result<Server<'w>, Unfit> {
     match server {
         Some(server) if KNOWN.contains(&server.name) => Ok(server),

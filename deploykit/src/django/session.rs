@@ -130,8 +130,8 @@ impl Session {
         Session::begin(host, project, None)?.booted_within(host, limit)
     }
 
-    /// Begins to boot the site, beside other work; dropping it ends the process. If its code stands beside the live one, in `tree`, the
-    /// path of that is replaced by the live one in every statement that it executes.
+    /// Begins to boot the site, beside other work; dropping it ends the process. If its code is staged, `tree` says where: in every
+    /// SQL statement that it executes, the live path replaces the staged one.
     ///
     /// # Errors
     ///

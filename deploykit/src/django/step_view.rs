@@ -9,9 +9,9 @@ use super::probe::{LOADER, PROGRAM};
 use crate::command::Command;
 use crate::names;
 
-/// Lets a command of the site's Python that runs in the staged tree run with that tree at the live path, wherever the kernel
-/// allows it. `directory` is the working directory then, and `place` an empty directory in neither tree: there the live
-/// one is meanwhile.
+/// Returns a command that runs `command`, which is one of the site's Python in the staged tree, with that tree at the live path if the
+/// kernel allows it. `directory` is then its working directory. `place` is an empty directory in neither tree: the command sees
+/// the live tree there.
 pub fn in_view(command: Command, tree: &Mounted, directory: &Path, place: &Path) -> Command {
     let words: Vec<String> = std::iter::once(command.program())
         .chain(command.arguments().iter().map(String::as_str))

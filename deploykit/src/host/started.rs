@@ -18,7 +18,7 @@ impl Host {
         started.insert(service.to_owned(), (Instant::now(), main.to_vec()));
     }
 
-    /// Returns how long ago a service was started if one of its main processes from then is none of these any more.
+    /// Returns how long ago a service was started, if one of its main processes from then is not among `main`.
     pub(crate) fn replaced_since(&self, service: &str, main: &[ProcessId]) -> Option<Duration> {
         let started = self.started.0.lock().unwrap_or_else(PoisonError::into_inner);
         let (when, former) = started.get(service)?;
@@ -31,7 +31,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_process_that_took_the_place_of_the_started_one_is_told_from_it() {
+    fn a_process_that_replaced_the_started_one_is_noticed() {
         let [first, second] = [1, 2].map(|pid| ProcessId { pid, started: 7 });
         let host = Host::new();
         assert_eq!(host.replaced_since("worker", &[first]), None, "nobody knows when it was started");

@@ -32,7 +32,7 @@ use head::Heads;
 /// The most that is read of a body, in bytes: 1 MiB.
 pub const BODY_LIMIT: u64 = 1 << 20;
 
-/// The header of the answers of a web server that was booted beforehand.
+/// The header of the answers of a web server that was started beforehand.
 pub(crate) const BRIDGE_HEADER: &str = "X-Deploykit-Bridge";
 
 /// A client for one address and one set of trusted certificates; to be shared by threads.
@@ -58,7 +58,7 @@ pub struct Answer {
     pub unread: Option<Unread>,
     /// The body was longer than that.
     pub truncated: bool,
-    /// It comes from a web server that an update booted beforehand, and that ends once the service's own one serves.
+    /// It comes from a web server that an update started beforehand, and that ends once the web service serves.
     pub is_bridge: bool,
     /// From the first look at the name to the last byte.
     pub duration: Duration,

@@ -41,7 +41,7 @@ pub enum StepKind {
     RehearsePages,
     /// Boots the new version's web server beside the live one, on the same socket.
     BootBridge,
-    /// Boots the live version's web server once more: an undo lets it serve at once.
+    /// Boots the live version's web server a second time: an undo lets it serve at once.
     BootOldBridge,
     /// Makes the plan.
     Plan,
@@ -67,13 +67,13 @@ pub enum StepKind {
     Virtualenv,
     /// Brings the static files live.
     Static,
-    /// Starts the web before the migrations, where the site wants that.
+    /// Starts the web before the migrations (`maintenance.start-early`).
     StartEarly,
     /// Applies the pending migrations, or reverses them.
     Migrate,
     /// Starts the services with `role = "required"`.
     StartRequired,
-    /// Lets the web server serve that was booted beforehand.
+    /// Lets the web server that was started beforehand serve.
     OpenGate,
     /// Starts the web.
     StartWeb,
@@ -83,7 +83,7 @@ pub enum StepKind {
     PageDown,
     /// Starts the workers and the timers.
     StartWorkers,
-    /// Lets the service's own web serve in place of the one that was booted beforehand, and ends that.
+    /// Waits until the web service serves beside the web server that was started beforehand, and ends the latter.
     HandOver,
     /// Waits until the started services have run for their `stay-up` time.
     StayUp,

@@ -224,13 +224,13 @@ pub(super) fn is_ready(place: &Path) -> bool {
     Ready::read(place).is_ok_and(|ready| ready.is_some())
 }
 
-/// Returns the exchanges of directories that bring the packages live which are not live now.
+/// Returns the exchanges of directories that bring those packages live that are not live now.
 pub(crate) fn exchanged(place: &Path) -> Result<Vec<Swap>, FileError> {
     let directories = Ready::read(place)?.map(|ready| ready.directories).unwrap_or_default();
     Ok(directories.into_iter().map(|[there, _]| there).collect())
 }
 
-/// Returns a file outside of the packages, and no program, that the exchange replaces as well; `None`: there is none.
+/// Returns a file that the exchange replaces as well, and that is neither a package's nor a program; `None`: there is none.
 pub(crate) fn replaced_elsewhere(place: &Path) -> Option<PathBuf> {
     let files = Ready::read(place).ok().flatten()?.files;
     files.into_iter().find(|file| !file.starts_with("bin"))

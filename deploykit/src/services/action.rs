@@ -219,7 +219,7 @@ impl ServiceAction {
         let first = state.main.clone();
         self.is_new(&state)?;
         let mut needed = service.stay_up.unwrap_or(STAY_UP).max(manager.startsecs()?);
-        // What took the place of an ended process may end like that, and has to outlive it. What was started long ago lived long enough.
+        // A process that replaced an ended one may end as that did: it has to run for longer, unless that one ran for long.
         if let Some(time) = host.replaced_since(&service.name, &first) {
             needed = needed.max(time.min(service.start_timeout) + STAY_UP);
         }

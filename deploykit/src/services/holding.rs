@@ -87,7 +87,7 @@ pub enum HoldingError {
     #[error(transparent)]
     Service(#[from] ServiceError),
     /// Nothing that deploykit knows how to change.
-    #[error("deploykit cannot make the socket of `{service}` held: {reason}")]
+    #[error("cannot change `{service}` so that its socket is held: {reason}")]
     Unfit {
         /// The service.
         service: String,
@@ -95,7 +95,7 @@ pub enum HoldingError {
         reason: String,
     },
     /// A person has to make the change.
-    #[error("deploykit cannot make the socket of `{service}` held: {reason}")]
+    #[error("cannot change `{service}` so that its socket is held: {reason}")]
     ByHand {
         /// The service.
         service: String,
@@ -113,7 +113,7 @@ pub enum HoldingError {
         owner: String,
     },
     /// A file has changed since.
-    #[error("`{}` is not as `--apply` read or wrote it", path.display())]
+    #[error("`{}` is not as deploykit read or wrote it", path.display())]
     Changed {
         /// The file.
         path: PathBuf,
@@ -319,7 +319,7 @@ impl SocketChange {
             // The files are as before, so the service may have been restarted with them already.
             former.clear();
         }
-        // The commands before need the first file the longest.
+        // An undo that is repeated runs `before_undo` again, which needs the first file: it is restored last.
         for file in self.files.iter().rev() {
             match &file.before {
                 Some(before) => write(&file.path, before)?,

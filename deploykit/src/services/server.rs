@@ -1,4 +1,4 @@
-//! Servers of Python's web applications, as their command lines show them.
+//! Servers of Python web applications, recognized by their command lines.
 
 use std::path::Path;
 
@@ -13,11 +13,11 @@ pub(crate) struct Server<'w> {
     pub arguments: &'w [String],
 }
 
-/// Their programs and modules have these names.
+/// The names of the servers' programs and modules.
 const NAMES: [&str; 5] = ["gunicorn", "uvicorn", "hypercorn", "daphne", "granian"];
 
 impl<'w> Server<'w> {
-    /// Finds one: `python /srv/venv/bin/gunicorn …`, `gunicorn …` or `python -m gunicorn …`.
+    /// Finds the server in a command line: `python /srv/venv/bin/gunicorn …`, `gunicorn …` or `python -m gunicorn …`.
     pub fn of(words: &'w [String]) -> Option<Self> {
         let (program, rest) = words.split_first()?;
         let found = |name, is_module, arguments| Some(Server { name, is_module, arguments });

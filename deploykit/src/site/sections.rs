@@ -217,8 +217,9 @@ keys! {
         "page" => page: Option<PathBuf>, example "/srv/www/tmp/maintenance.html";
         /// The contents of the page.
         "page-template" => page_template: Option<PathBuf>, shown "a plain page", example "maintenance.html";
-        /// Whether the web boots while the migrations run. Its boot may meet the old database schema, and must bear that: set this
-        /// only if the code changes nothing when it boots. Needs `page`, shown to everybody; not used where the socket is held.
+        /// Whether the web boots while the migrations run, possibly on the old database schema. Set this only if the code changes
+        /// nothing in the database when it boots. Requires `page`, which the server in front must show to everybody. Has no effect
+        /// where the socket is held.
         "start-early" => start_early: bool = false;
         /// The message to users.
         "message" => message: String = "The site is being updated and will be back in a few minutes.";

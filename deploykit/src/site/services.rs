@@ -32,7 +32,7 @@ keys! {
         "start-timeout" => start_timeout: Duration = crate::services::default_start_timeout();
         /// How long the service must run to count as started. A longer time that its manager requires takes precedence.
         "stay-up" => stay_up: Option<Duration>,
-            shown "`\"1s\"`; in an update or a rollback, at least three times Django's boot time; after `hand-over`, about once", example "3s";
+            shown "`\"1s\"`; in an update or a rollback, at least three times Django's boot time; for the web after `hand-over`, about one boot", example "3s";
         /// Runs with `sudo -n`: for `command`, the service's commands; for `systemd`, `systemctl start`, `stop` and
         /// `reset-failed`. Other managers reject it.
         "sudo" => sudo: bool, example true;

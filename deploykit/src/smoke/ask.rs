@@ -48,13 +48,13 @@ pub(super) fn once(check: &SmokeCheck, host: &Host) -> Result<Vec<PageResult>, S
     })
 }
 
-/// Asks for the first page of the site itself once, and tells whether another web server answers than one that was booted beforehand.
+/// Asks for the first page of the site itself once, and tells whether another web server answers than one that was started beforehand.
 pub(super) fn is_handed_over(check: &SmokeCheck) -> Result<bool, SmokeError> {
     let mut check = check.clone();
     keep_own(&mut check)?;
     let clients = Clients::new(&check)?;
     let answer = clients.targets(&check)?.first().map(|target| target.client.get(&target.url, check.timeout));
-    // What a server in front says by itself when it reaches nobody says nothing of the service.
+    // With these statuses, a server in front says that it reached no web server: nothing has taken over yet.
     Ok(matches!(answer, Some(Ok(answer)) if !answer.is_bridge && !matches!(answer.status, 502..=504)))
 }
 

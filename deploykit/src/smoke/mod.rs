@@ -198,7 +198,7 @@ impl SmokeCheck {
         ask::until_deadline(self, host, &|| None)
     }
 
-    /// Asks for a page, and tells whether the service's own web server answers: not one that was booted beforehand.
+    /// Asks for a page, and tells whether the web service answers: not a web server that was started beforehand.
     pub(crate) fn is_handed_over(&self) -> Result<bool, SmokeError> {
         ask::is_handed_over(self)
     }

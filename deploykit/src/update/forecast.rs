@@ -28,7 +28,7 @@ const MIGRATION: Duration = Duration::from_millis(50);
 pub(super) struct Known {
     /// How long Django took to boot in the preparation: the web does the same in the window.
     pub boot: Duration,
-    /// The web server was booted beforehand.
+    /// The web server was started beforehand.
     pub bridged: bool,
     /// The web boots while the migrations run.
     pub early: bool,
@@ -47,7 +47,7 @@ pub(super) struct Known {
 }
 
 impl Known {
-    /// Tells whether the web was started in an earlier run as it will be now: the windows of others have other steps.
+    /// Tells whether an earlier run started the web in the way of this one: in others, the steps of the window take other times.
     fn is_like(self, report: &Report) -> bool {
         let then = report.forecast.unwrap_or_default();
         (then.bridged, then.early) == (self.bridged, self.early)

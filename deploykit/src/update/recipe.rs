@@ -132,7 +132,7 @@ impl Recipe<'_> {
         let early = services.start_early(&page_up).filter(|_| !is_rollback);
         let early = early.is_some_and(|early| start_early(&mut window, early, services.keep_early()));
         let forecast = forecast(site, &window, Known { early, ..known });
-        // Nobody sees the page any more while the service's own web boots.
+        // Once the page is removed: no visitor has to see it while the web service boots, since the old bridge serves.
         let after_page = match &mut page_up {
             Check::Change(change) => Some(&mut change.undo),
             Check::Unchanged { .. } => {
@@ -195,8 +195,8 @@ fn end_first(bridge: Option<&Booted>, migrate: Check) -> Check {
     }
 }
 
-/// Starts the web before the migrations. Their undo stops it first, and the start after them starts it again unless it is to be kept.
-/// Returns whether it is started.
+/// Inserts the start of the web before the migrations. Their undo stops the web first, and `start-web` starts it again unless it serves
+/// as expected. Returns whether the web starts early.
 fn start_early(window: &mut Vec<Step>, early: Check, keep: Action) -> bool {
     let Some(at) = window.iter().position(|step| step.id == Migrate) else { return false };
     let early = match window[at].is_needed() {

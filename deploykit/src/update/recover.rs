@@ -66,7 +66,7 @@ pub fn recover_forward(
         let is_web_started = planned.iter().any(|step| step.id == StepKind::StartWeb && done(step));
         let again = |step: &Step| match step.id {
             StepKind::SmokeCheck => true,
-            // The web server that was booted beforehand may have ended since, and nobody serves then.
+            // The web server that was started beforehand may have ended since, and nobody serves then.
             StepKind::OpenGate => !is_web_started,
             _ => false,
         };

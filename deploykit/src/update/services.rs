@@ -19,7 +19,7 @@ const UNMANAGED: &str = "no services are managed in development";
 /// In how many times the boot of Django, whatever else a service does at its start, it has shown whether it lives.
 const BOOTS: u32 = 3;
 
-/// How long pages may be wrong that come from a web server which was started beforehand.
+/// How long the pages of a web server that was started beforehand may be wrong.
 const SETTLE: Duration = Duration::from_secs(1);
 
 /// How long the server in front may take until it shows the page.
@@ -54,7 +54,7 @@ impl<'p> Services<'p> {
             }
             control.restart(states)
         };
-        // Only after the hand-over.
+        // The shorter time is right only in `stay-up`, after the hand-over.
         let restart = Restart { stay_up: restart(bridge).stay_up, ..restart(None) };
         Services { site, states, baseline, restart }
     }
@@ -98,13 +98,13 @@ impl<'p> Services<'p> {
         Check::Change(change)
     }
 
-    /// Stops the web. Where the live version's web server was booted a second time, the undo lets that serve. The service's own
-    /// takes its place by the actions that are returned, once nothing hides it any more.
+    /// Stops the web. If the live version's web server was started a second time, the undo lets that one serve. The returned actions
+    /// then start the web service and hand over to it; they belong after the removal of the maintenance page.
     pub(super) fn stop_web(&self, old: Option<&Booted>) -> (Check, Vec<Action>) {
         let mut stop = self.stop(&[Role::Web]);
         let (Check::Change(change), Some(booted)) = (&mut stop, old) else { return (stop, Vec::new()) };
         change.details.push(format!(
-            "the old version waits, too, and serves at once if this is undone; it takes {} ({}) until the end",
+            "if this is undone, a second web server of the old version serves at once; it takes {} of memory ({}) until the run ends",
             Size(booted.memory),
             counted(booted.workers, "worker")
         ));
@@ -131,7 +131,7 @@ impl<'p> Services<'p> {
         self.unmanaged(self.restart.starting(roles, jobs))
     }
 
-    /// Lets the web server serve that was booted beforehand.
+    /// Lets the web server that was started beforehand serve.
     pub(super) fn open_gate(&self, booted: &Booted) -> Check {
         let jobs = self.site.config().maintenance.wait_for_jobs;
         let Check::Change(start) = self.restart.starting(&[Role::Web], jobs) else {
@@ -144,7 +144,7 @@ impl<'p> Services<'p> {
         Check::Change(Change {
             reason: "the web server that was started beforehand serves".to_owned(),
             details: vec![format!(
-                "it takes {} ({}) besides the memory of the web service, until `{}`",
+                "it takes {} of memory ({}) in addition to the web service, until `{}`",
                 Size(booted.memory),
                 counted(booted.workers, "worker"),
                 StepKind::HandOver
@@ -161,7 +161,7 @@ impl<'p> Services<'p> {
         let Some(check) = self.site.smoke_check() else { return Check::unchanged("no pages are configured") };
         let pages = Self::served(&self.restart.start, check);
         Check::Change(Change {
-            reason: "the web service serves again, and the other web server ends".to_owned(),
+            reason: "the web service serves, and the web server that was started beforehand ends".to_owned(),
             actions: vec![Action::HandOver(HandOver { bridge: bridge.clone(), pages })],
             ..Change::default()
         })
@@ -196,7 +196,8 @@ impl<'p> Services<'p> {
             }),
             Check::Unchanged { .. } => None,
         };
-        let shown = shown.ok_or("this update does not write the page, so visitors might reach the web")?;
+        let shown =
+            shown.ok_or("this update does not show the maintenance page, so visitors might reach the web")?;
         let check = self.site.smoke_check().unwrap_or_default();
         let pages = check.pages.iter().filter(|page| page.path.starts_with('/')).map(|page| Page {
             status: Some(503),
@@ -206,7 +207,7 @@ impl<'p> Services<'p> {
         let pages: Vec<Page> = pages.collect();
         if pages.is_empty() {
             return Err(
-                "`smoke.pages` has no paths, so nothing tells whether the page is shown to everybody",
+                "`smoke.pages` has no paths, so nothing tells whether everybody gets the maintenance page",
             );
         }
         let page = SmokeCheck {
@@ -318,10 +319,10 @@ impl<'p> Services<'p> {
     }
 }
 
-/// Returns how long a service must run to be believed, if the site does not say so.
+/// Returns how long a service must run to count as started, if the site does not configure that.
 ///
-/// A web that took over from a `bridge`, which took so long to boot, has responded to its pages: its boot is over. Whatever took its
-/// place since must outlive a boot, too.
+/// `bridge` is the boot time of the bridge from which a web service takes over: once that has responded to its pages, its boot is over.
+/// A process that replaced its first one must outlive a boot, too.
 fn stay_up(boot: Duration, bridge: Option<Duration>) -> Duration {
     let boots = STAY_UP.max(boot * BOOTS);
     bridge.map_or(boots, |bridge| boots.min(bridge + STAY_UP))

@@ -21,7 +21,7 @@ const SHOWN: usize = 20;
 pub(super) struct Apart {
     /// The files of the databases that are migrated.
     pub databases: Vec<DatabaseFile>,
-    /// Directories of uploads that are live already. What is written into another one is carried over.
+    /// Directories of uploads that exist in the live checkout. What is written into others is carried over.
     pub uploads: Vec<PathBuf>,
 }
 

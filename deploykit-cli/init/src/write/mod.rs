@@ -217,8 +217,8 @@ impl Draft<'_> {
         let starts: Vec<String> = starts.take(2).collect();
         let hint = if starts.is_empty() { String::new() } else { format!(" ({})", starts.join("; ")) };
         format!(
-            "no program of supervisor or systemd belongs to this checkout, as far as files below `/etc`, in the checkout, beside it and \
-             up to the home directory say; what runs the site?{hint}"
+            "no program of supervisor or systemd for this checkout was found in `/etc`, in the checkout, beside it, or from there up to \
+             the home directory; what runs the site?{hint}"
         )
     }
 

@@ -161,7 +161,9 @@ fn apply(
         Err(error @ HoldingError::Changed { .. }) => {
             // Nothing was written yet.
             files::remove_file(record).map_err(|error| Failure::refused(&error))?;
-            return Err(failure(&error));
+            let mut failure = failure(&error);
+            failure.hints = vec!["run this command again: it reads the file anew".to_owned()];
+            return Err(failure);
         }
         applied => applied.map_err(|error| error_chain(&error)),
     };

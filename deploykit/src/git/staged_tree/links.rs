@@ -1,4 +1,4 @@
-//! The links of a staged tree to the live checkout: what they say, and how they are known.
+//! The links of a staged tree to the live checkout: where they lead, and how they are recognized.
 
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,8 @@ use super::StagedTree;
 use crate::host::files::{FileError, InPath};
 
 impl StagedTree {
-    /// Returns what a link to a path of the live checkout says. The path is from its top, as are all others here.
+    /// Returns the target of a link to a path of the live checkout. All paths here are relative to the top of either tree, except
+    /// targets.
     pub(crate) fn link_to(&self, inside: &Path) -> PathBuf {
         self.repository.join(inside)
     }

@@ -1,4 +1,4 @@
-//! A uvicorn or hypercorn, which takes a held socket only by an option: a person changes its command.
+//! uvicorn and hypercorn take a held socket only by an option: a person changes their command.
 
 use super::{HoldingError, Wanted};
 use crate::command::quote;
@@ -35,9 +35,10 @@ impl Wanted<'_> {
         let line: Vec<String> = line.map(quote).collect();
         HoldingError::ByHand {
             service: self.service.to_owned(),
-            reason: format!("{} takes a held socket only by an option of its own", how.server),
+            reason: format!("{} takes a held socket only by an option in its command", how.server),
             todo: format!(
-                "let the manager run this command for `{}`, restart the service, and run this command again:\n\n{}",
+                "write this command for `{0}` into the manager's files, restart the service, and check with \
+                 `deploykit services hold {0}`:\n\n{1}",
                 self.service,
                 line.join(" ")
             ),

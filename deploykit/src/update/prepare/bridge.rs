@@ -33,9 +33,9 @@ pub(in crate::update) struct Beforehand<'b> {
 }
 
 impl Preparation<'_, '_> {
-    /// Boots the web servers, and returns them at their gates. Where the new one cannot be booted, the plan says why; the web then
-    /// boots in the window. Where only the old one cannot, the old web boots in an undo, as without a held socket. Nothing
-    /// is said where no socket is held.
+    /// Boots the web servers, and returns them at their gates. If the new version's cannot be booted, the plan says why, and the web
+    /// boots in the window. If only the old version's cannot be booted, the web boots in an undo, as without a held socket. If no
+    /// socket is held, nothing is said.
     pub(in crate::update) fn boot_bridges(&mut self, new: &Beforehand<'_>) -> Result<Bridges, UpdateError> {
         let services = self.site.config().services.iter().zip(new.states);
         let web: Vec<_> = services.filter(|(service, _)| service.role == Role::Web).collect();
@@ -139,10 +139,10 @@ fn only<'w>(web: &[(&'w Service, &'w ServiceState)]) -> Result<(&'w Service, &'w
     Ok(*one)
 }
 
-/// How the packages of the version are found where they will be.
+/// Which packages the view shows at the paths where they will be.
 struct Shown {
     python: PathBuf,
-    /// A virtualenv that comes back to its path.
+    /// A virtualenv that a rollback moves back to its path.
     virtualenv: Option<Mounted>,
     /// Directories of packages in a virtualenv that stays.
     directories: Vec<Mounted>,
@@ -179,11 +179,11 @@ fn has_room(web: &Web) -> Result<(), Unfit> {
     if web.memory == 0 {
         return Err(Unfit::new("the memory that the web takes is not known"));
     }
-    // Twice: both may grow. The service's own one and the workers boot in the place of those that run now.
+    // Twice: the live one and this one may grow. The web service and the workers that boot later take the place of those that run now.
     let needed = Size(web.memory.saturating_mul(2));
     match crate::host::available_memory() {
         Some((available, _)) if available < needed => Err(Unfit::new(format!(
-            "it needs {needed} of memory (twice that of the running web), and {available} is available"
+            "another web server needs {needed} of memory (twice that of the running one), and {available} is available"
         ))),
         _ => Ok(()),
     }

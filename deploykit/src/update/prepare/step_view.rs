@@ -20,7 +20,7 @@ pub(super) struct StepView<'t> {
 }
 
 impl Preparation<'_, '_> {
-    /// Makes what a command of this project needs.
+    /// Makes what a command of this project needs on the disk; it is removed when the value is dropped.
     pub(super) fn step_view<'t>(
         &mut self,
         tree: &'t StagedTree,
@@ -44,7 +44,7 @@ impl Preparation<'_, '_> {
 }
 
 impl StepView<'_> {
-    /// Lets a command run in the view; `directory` is its working directory there.
+    /// Returns a command that runs this one in the view; `directory` is its working directory there.
     pub(super) fn show(&self, command: Command, directory: &Path) -> Command {
         let tree = Mounted { live: self.tree.repository.clone(), staged: self.tree.path.clone() };
         in_view(command, &tree, directory, &self.place)

@@ -1,4 +1,4 @@
-//! A web server that was booted beforehand, and whatever can happen to it.
+//! A web server that was started beforehand, and whatever can happen to it.
 
 use rustix::process::{Pid, Signal, kill_process_group};
 
@@ -153,8 +153,7 @@ fn what_cannot_be_booted_beforehand_boots_in_the_window() {
     let Some(site) = site(Holder::Supervisor) else { return };
     let wsgi = "project/config/wsgi.py";
     let thread = "\nimport threading, time\nthreading.Thread(target=time.sleep, args=(3600,), name=\"poller\", daemon=True).start()\n";
-    let reason =
-        "the application starts thread `poller` when it boots, which would meet the present database schema";
+    let reason = "the application starts thread `poller` when it boots, which would run on the current database schema";
     site.publish(|tree| append(tree, wsgi, thread)).unwrap();
     boots_in_the_window(&site, reason);
 
@@ -248,7 +247,7 @@ fn the_old_version_comes_back_if_the_service_s_own_web_or_a_worker_does_not_live
     assert_same(&before, &still(&site));
     withdraw(&site);
 
-    // It responds for a moment, again and again.
+    // It restarts repeatedly, and responds for a moment each time.
     fs::remove_file(&sign).unwrap();
     let ends = "threading.Timer(0.6, os.kill, (os.getppid(), signal.SIGKILL)).start()";
     let text = format!("\nimport os, signal, threading\n\nif os.path.exists({sign:?}):\n    {ends}\n");

@@ -1,4 +1,4 @@
-//! The old version's web server, which was booted once more beforehand and serves when an update is undone.
+//! The old version's web server, which is started a second time beforehand and serves when an update is undone.
 
 use super::bridge::{assert_recovered, back};
 use super::killed::kill_once;

@@ -1,5 +1,5 @@
-"""A bridge: a web server on the socket of the running one, of the new version or once more of the live one, whose workers wait
-at a gate and then serve.
+"""A bridge: a second web server on the socket of the running one, of the new version or of the live one. Its workers wait at a
+gate, and then serve.
 
 The files of a bridge are in its directory: `master` says which process it is, `ready/PID` that a worker waits, `failed` why
 there is no bridge. deploykit opens the gate by making `gate`; when the view is gone, `free` appears, and the workers serve.
@@ -53,7 +53,7 @@ def run(spec: Json, requests: IO[bytes]) -> NoReturn:
         if not entered:
             enter(spec, directory)
         code = serve(spec, entered)
-        failed = "%s exited with code %d (see `bridge.log`)" % (spec["server"], code) if code else None
+        failed = "%s exited with code %d (see `%s`)" % (spec["server"], code, log_of(spec)) if code else None
     except Refused as error:
         failed = error.fields["reason"]
     except BaseException as error:
@@ -65,8 +65,13 @@ def run(spec: Json, requests: IO[bytes]) -> NoReturn:
     raise SystemExit(code)
 
 
+def log_of(spec: Json) -> str:
+    """Returns the name of the file to which deploykit writes the bridge's output."""
+    return os.path.basename(str(spec["directory"])) + ".log"
+
+
 def enter(spec: Json, directory: Directory) -> NoReturn:
-    """Takes the sockets, makes the view, and starts again inside, with the Python that is there."""
+    """Takes the sockets, makes the view, and starts again in it, with the version's own Python."""
     directory.write("master", {"pid": os.getpid(), "started": kernel.started(os.getpid())})
     for name in ("ready", "view"):
         os.mkdir(name, 0o700, dir_fd=directory.number)
@@ -135,7 +140,7 @@ def serve(spec: Json, entered: Json) -> int:
     os.chdir(spec["cwd"])
     master = os.getpid()
     try:
-        gate = Gate(shown, link, entered["helper"], spec["header"])
+        gate = Gate(shown, link, entered["helper"], spec["header"], log_of(spec))
         gate.slow_down()
         return become(spec, gate, web.Sockets(entered["sockets"], entered["passed"]))
     finally:
@@ -156,7 +161,7 @@ def become(spec: Json, gate: Gate, sockets: web.Sockets) -> int:
         raise Refused("no_bridge", reason="%s cannot be imported (%s)" % (name, error)) from error
 
     def end(*args: object) -> NoReturn:
-        """Ends it before it handles signals, or after: uvicorn signals itself in the end."""
+        """Ends the server before or after it handles signals itself: uvicorn sends itself the signal once more when it ends."""
         raise SystemExit(0)
 
     signal.signal(signal.SIGTERM, end)

@@ -11,7 +11,7 @@ from typing import Any, Callable
 
 from .bridge_gate import Gate, exit_code
 
-# Seconds in which an accepted connection sends its request. When a server ends, it would close such a connection at once.
+# Seconds that an accepted connection has to send its request when the server ends, which would close the connection at once.
 ARRIVES = 0.1
 
 
@@ -43,7 +43,7 @@ class Workers(ForkContext):
                     if not isinstance(error, SystemExit):
                         traceback.print_exc()
                     if code and not gate.is_free():
-                        gate.fail("%s exited with code %d (see `bridge.log`)" % (name, code))
+                        gate.fail("%s exited with code %d (see `%s`)" % (name, code, gate.log))
                         gate.await_end()
                     raise SystemExit(code) from error
 
@@ -51,11 +51,11 @@ class Workers(ForkContext):
 
 
 def wait_in_loop(gate: Gate, workers: int, lives: Callable[[], bool], own: str) -> None:
-    """Waits at the gate while nothing runs in the loop. `own` is the server's own coroutine beside this one."""
+    """Waits at the gate, and blocks the loop meanwhile. `own` is the server's own coroutine beside this one."""
     loop = asyncio.get_running_loop()
     found: list[Any] = [task.get_coro() for task in asyncio.all_tasks() if task is not asyncio.current_task()]
     tasks = [one.__qualname__ for one in found if one.__qualname__ != own]
-    # What the gate does is not asynchronous, and Django minds.
+    # The gate uses Django's synchronous functions, which refuse to run while there is a running loop.
     asyncio._set_running_loop(None)
     try:
         gate.wait(workers, lives, tasks)

@@ -33,9 +33,9 @@ MOST = 20
 class Gate:
     """The gate, in the main process and in each worker."""
 
-    def __init__(self, shown: Json | None, link: socket.socket, helper: int, header: str) -> None:
-        """Takes what is known of the view, the socket that leads to the helper, and its PID."""
-        self.shown, self.link, self.helper, self.header = shown, link, helper, header
+    def __init__(self, shown: Json | None, link: socket.socket, helper: int, header: str, log: str) -> None:
+        """Takes what is known of the view, the socket that leads to the helper, its PID, and the name of the log."""
+        self.shown, self.link, self.helper, self.header, self.log = shown, link, helper, header, log
         self.master, self.cores, self.directory = os.getpid(), os.sched_getaffinity(0), os.getcwd()
         # What the main process runs beside itself; a fork does not have it.
         self.threads: list[str] = []
@@ -98,7 +98,7 @@ class Gate:
         self.come_back()
 
     def fail(self, reason: str) -> None:
-        """Lets the bridge end."""
+        """Says why the bridge cannot serve; it then ends."""
         self.say({"failed": reason})
 
     def await_end(self) -> None:
@@ -109,7 +109,7 @@ class Gate:
 
     def say(self, message: Json) -> None:
         """Tells the helper something."""
-        # The helper ends when the gate opens, which may have happened since the last look.
+        # The helper ends when the gate opens, which may have happened since this was last looked at.
         with contextlib.suppress(BrokenPipeError):
             self.link.send(json.dumps(dict(message, pid=os.getpid())).encode("ascii"))
 

@@ -18,10 +18,10 @@ WORKERS = ("asyncio", "uvloop")
 
 
 class Ending:
-    """Whether a worker should end. hypercorn tells all of them at once, and by SIGTERM those that are not the first to end."""
+    """Whether a worker should end. hypercorn sets an event for all of them, and sends SIGTERM once the first one has ended."""
 
     def __init__(self, event: Any) -> None:
-        """Takes what hypercorn tells all of them by; `None`: it is no worker, and gets the signal."""
+        """Takes hypercorn's event; `None`: the main process serves itself, and gets the signal."""
         self.event, self.told = event, False
         if event is not None:
             signal.signal(signal.SIGTERM, self.tell)
@@ -77,7 +77,7 @@ def change_worker(gate: Gate, module: Any) -> None:
         has_failed = False
 
         async def asgi_send(self, message: Any) -> None:
-            """Hears what the application says."""
+            """Notes whether the application failed to start."""
             self.has_failed |= message["type"] == "lifespan.startup.failed"
             await super().asgi_send(message)
 
@@ -108,7 +108,7 @@ def change_worker(gate: Gate, module: Any) -> None:
 
 
 def end_gently(module: Any) -> None:
-    """Lets a worker that should end accept no connection any more, and read what those that it has accepted ask for."""
+    """Lets a worker that should end stop accepting connections, and wait for the requests of accepted ones."""
     listening: list[Any] = []
     shut_down = module.raise_shutdown
 

@@ -16,7 +16,7 @@ from .web import Sockets
 def run(gate: Gate, sockets: Sockets) -> int:
     """Runs uvicorn, and returns its exit code."""
     sockets.compare(1)
-    # The package has a function of this name.
+    # `from uvicorn import main` would return a function.
     main: Any = import_module("uvicorn.main")
     processes: Any = import_module("uvicorn._subprocess")
     processes.spawn = Workers(gate, "uvicorn")
@@ -42,7 +42,7 @@ def change_server(gate: Gate, server: Any) -> None:
     def run(self: Any, sockets: Any = None) -> None:
         """Runs the server."""
         if os.getpid() != gate.master:
-            # The application comes later.
+            # The application is loaded later: these threads are the server's.
             gate.servers = threading.enumerate()
         own["run"](self, sockets)
 
@@ -65,7 +65,7 @@ def change_server(gate: Gate, server: Any) -> None:
         await own["startup"](self, sockets)
 
     async def shutdown(self: Any, sockets: Any = None) -> None:
-        """Accepts no connection any more, and reads what those that it has accepted ask for."""
+        """Stops accepting connections, waits for the requests of those that it has accepted, and ends."""
         for one in self.servers:
             one.close()
         await asyncio.sleep(ARRIVES)
@@ -78,7 +78,7 @@ def change_supervisor(gate: Gate) -> None:
     """Spares workers that are silent: a boot at a low priority may take longer."""
     process = getattr(import_module("uvicorn.supervisors.multiprocess"), "Process", None)
     if process is None:
-        # Before 0.30, it does not ask them.
+        # Before 0.30, uvicorn does not ask workers whether they live.
         return
     ping = process.ping
     process.ping = lambda self, *args: not gate.is_free() or ping(self, *args)

@@ -1,15 +1,15 @@
-"""Leads git to the live repository where the staged tree, whose `.git` is a file, is at the live path."""
+"""Lets git find the live repository while the staged tree, whose `.git` is a file, is at the live path."""
 
 from __future__ import annotations
 
 import os
 
-# The repository in a sandbox.
+# The name of the live repository in a sandbox.
 REPOSITORY = ".deploykit-git"
 
 
 def text(live: str, staged: str, repository: str) -> str | None:
-    """Returns what `.git` must say where the live repository is at this path; `None`: the staged tree's leads elsewhere."""
+    """Returns the contents of `.git` for a live repository at the last path; `None`: the staged tree's leads elsewhere."""
     path = staged + "/.git"
     if not os.path.isfile(path):
         return None
@@ -24,6 +24,6 @@ def text(live: str, staged: str, repository: str) -> str | None:
 
 
 def write(path: str, said: str) -> None:
-    """Writes `.git`."""
+    """Writes a `.git` with these contents."""
     with open(path, "w", encoding="utf-8", errors="surrogateescape") as file:
         file.write(said)

@@ -1,4 +1,4 @@
-"""Keeps the path of the staged tree out of the databases: a statement gets the path of the checkout in its place."""
+"""Keeps the path of the staged tree out of the databases: in each SQL statement, the path of the checkout replaces it."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any, Callable
 from .kinds import Connection
 from .moved import Moves
 
-# Where the drivers' own values, such as those of JSON, keep what they stand for.
+# The attributes in which the drivers' wrappers, such as those for JSON, keep their values.
 WRAPPED = ("obj", "_obj", "adapted", "_wrapped")
 
 
 class LivePaths:
-    """A wrapper of Django's for the execution of statements; it knows other paths than those of this process."""
+    """A Django execute wrapper that replaces the path of the staged tree in statements and their parameters."""
 
     def __init__(self, tree: list[str]) -> None:
         """Takes the directory of the staged tree and that of the checkout."""
@@ -51,7 +51,7 @@ class LivePaths:
         return self.wrapped(value) if kind.__module__.startswith("psycopg") else value
 
     def wrapped(self, value: Any) -> Any:
-        """Does so in a value of a driver."""
+        """Returns a driver's wrapper with the path replaced in its value."""
         for name in WRAPPED:
             inner = getattr(value, name, None)
             changed = self.value(inner)
@@ -61,6 +61,6 @@ class LivePaths:
                 value = copy.copy(value)
                 setattr(value, name, changed)
             except (AttributeError, TypeError):
-                # It is not written in Python.
+                # The attributes of a wrapper that is not written in Python are read-only.
                 value = type(value)(changed)
         return value

@@ -42,7 +42,7 @@ class StepView:
     def lead(self, name: str, link: str) -> None:
         """Covers a link, which leads to itself here, by one that leads to the live tree."""
         source = "%s/live/%s" % (self.place, name)
-        # A module asks for its real path, to find others.
+        # A module may find others by its own real path.
         if not (name.endswith(".py") and os.path.isfile(source)):
             os.symlink(source, link)
             source = link
@@ -54,7 +54,7 @@ class StepView:
                 os.close(one)
 
     def can_be_had(self) -> bool:
-        """Tells whether it can be made, by making it in another process."""
+        """Tells whether the view can be made and the step can start in it, by trying that in another process."""
         pid = os.fork()
         if pid == 0:
             code = 1
@@ -71,7 +71,7 @@ class StepView:
 
 
 def run(spec: Json) -> NoReturn:
-    """Becomes the step: in a view, or where that cannot be, in the staged tree, which is the working directory."""
+    """Becomes the step: in a view, or if there can be none, in the working directory, which is in the staged tree."""
     view = StepView(spec)
     if view.can_be_had():
         view.make()

@@ -1,4 +1,4 @@
-"""A site whose web is a real gunicorn on a held socket, and bridges to its next version."""
+"""A site whose web is a real server on a held socket, and bridges to its new version."""
 
 from __future__ import annotations
 

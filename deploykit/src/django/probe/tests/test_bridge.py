@@ -1,4 +1,4 @@
-"""A bridge: gunicorn of the next version, which waits on the socket of the running one."""
+"""A bridge: gunicorn of the new version, which waits on the socket of the running one."""
 
 from __future__ import annotations
 

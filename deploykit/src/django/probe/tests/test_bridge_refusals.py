@@ -90,7 +90,7 @@ def when_ready(arbiter):
 def test_the_sites_own_settings_hold(site: Site, name: str) -> None:
     """With its hooks, but for those that would disturb the running web."""
     site.start_web()
-    # Of the next version alone.
+    # Of the new version alone.
     site.write(site.staged / name, HOOKS % {"pidfile": str(site.live / "uploads/pid")})
     spec = site.spec(argv=["config.wsgi"] if name == "gunicorn.conf.py" else ["-c", name, "config.wsgi"])
     site.environment["GUNICORN_CMD_ARGS"] = "--workers 3 --bind 127.0.0.1:1"

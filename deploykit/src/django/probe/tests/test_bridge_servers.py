@@ -176,7 +176,7 @@ def refused(site: Site) -> str:
 
 @pytest.mark.parametrize("kind", ["uvicorn", "uvicorn-workers", "hypercorn", "hypercorn-workers"])
 def test_a_broken_version(site: Site, kind: str) -> None:
-    """Its application cannot be imported, and no worker is started again and again."""
+    """Its application cannot be imported, and no worker restarts repeatedly."""
     of(site, kind)
     site.write(site.staged / "config/asgi.py", "import missing\n")
     assert refused(site) == "%s exited with code 1 (see `bridge.log`)" % site.server
