@@ -9,6 +9,7 @@ mod live_check;
 mod outputs;
 mod own_steps;
 mod packages;
+mod progress;
 mod rehearsal;
 mod settled;
 mod site;
@@ -20,7 +21,6 @@ use std::error::Error;
 use std::panic::resume_unwind;
 use std::path::PathBuf;
 use std::thread;
-use std::time::Instant;
 
 use jiff::Timestamp;
 
@@ -29,7 +29,6 @@ use crate::django::{Collected, DjangoError, Mounted, Project};
 use crate::error::warn;
 use crate::event::{Event, Observer};
 use crate::git::{Parked, StagedTree};
-use crate::host::files;
 use crate::host::{Cancel, Host};
 use crate::lock::Lock;
 use crate::operations::git_update::{Move, Target};
@@ -40,7 +39,7 @@ use crate::site::{OwnStep, Site};
 use crate::state::{Current, RunDirectory, Seen, State};
 use crate::update::answers::{Facts, InDatabase};
 use crate::update::beside::{Beside, Mark, sweep};
-use crate::update::error::{PreparationError, UpdateError};
+use crate::update::error::UpdateError;
 use crate::update::migrate_command::MigrateCommand;
 use crate::update::past;
 use crate::update::written::{Apart, inside};
@@ -51,12 +50,6 @@ pub(super) use ending::Ready;
 use outputs::Seeded;
 pub(super) use rehearsal::{Candidate, DatabaseRollback};
 use settled::Look;
-
-/// A step under way.
-struct Running {
-    step: StepKind,
-    since: Instant,
-}
 
 /// Any error of a step.
 type Failed = Box<dyn Error + Send + Sync>;
@@ -177,36 +170,6 @@ impl<'s, 'o> Preparation<'s, 'o> {
         self.record()?;
         let facts = self.facts(target.moved())?;
         self.assemble(&target, facts)
-    }
-
-    /// Marks on the disk that a preparation is under way.
-    pub(super) fn mark(&mut self) -> Result<&mut Mark, files::FileError> {
-        let mark = match self.mark.take() {
-            Some(mark) => mark,
-            None => Mark::set(self.site)?,
-        };
-        Ok(self.mark.insert(mark))
-    }
-
-    /// Marks the preparation, and opens the run's directory and transcript; a mere plan has a transcript of its own and no run.
-    pub(super) fn record(&mut self) -> Result<(), UpdateError> {
-        self.mark()?;
-        let transcript = if self.request.only_plan {
-            let path = self.state.directory().join("plan.log");
-            files::remove_file(&path)?;
-            path
-        } else {
-            let run = self.state.new_run()?;
-            let path = run.transcript();
-            // From here on `status --follow` sees the run.
-            self.events.keep_in(files::open_private(&run.events())?);
-            self.run = Some(run);
-            path
-        };
-        // The site still serves, and has the first claim to the machine.
-        self.host = self.host.with_low_priority(true).with_transcript(files::open_private(&transcript)?);
-        self.transcript = Some(transcript);
-        Ok(())
     }
 
     /// Finds out everything that the plan is made of.
@@ -384,48 +347,6 @@ impl<'s, 'o> Preparation<'s, 'o> {
     pub(super) fn refuse_too_soon(&mut self) -> Result<(), UpdateError> {
         let refused = super::announcement::refuse_too_soon(self.site, self.request.start, &self.to);
         self.or_fail(StepKind::Announce, refused)
-    }
-
-    /// Returns the directory of the run; a mere plan has none.
-    pub(super) fn directory(&self) -> PathBuf {
-        self.run.as_ref().map_or_else(|| self.state.directory().to_owned(), |run| run.path.clone())
-    }
-
-    pub(super) fn notice(&mut self, text: String) {
-        self.events.send(Event::Notice { text: text.clone() });
-        self.notices.push(text);
-    }
-
-    /// Does one step and tells about it; a failure ends the preparation.
-    pub(super) fn step<T>(
-        &mut self,
-        step: StepKind,
-        work: impl FnOnce(&mut Self) -> Result<(T, String), Failed>,
-    ) -> Result<T, UpdateError> {
-        let step = self.begin_step(step);
-        let result =
-            if self.host.is_cancelled() { Err(PreparationError::Interrupted.into()) } else { work(self) };
-        self.end_step(step, result)
-    }
-
-    /// Tells that a step begins, which may go on beside others.
-    fn begin_step(&mut self, step: StepKind) -> Running {
-        let (phase, reason) = (Phase::Prepare, String::new());
-        self.events.send(Event::StepStarted { phase, step: step.clone(), reason });
-        Running { step, since: Instant::now() }
-    }
-
-    /// Tells what came of it; a failure ends the preparation.
-    fn end_step<T>(
-        &mut self,
-        running: Running,
-        result: Result<(T, String), Failed>,
-    ) -> Result<T, UpdateError> {
-        let Running { step, since } = running;
-        let (value, outcome) = self.or_fail(step.clone(), result)?;
-        let (phase, duration_ms) = (Phase::Prepare, crate::millis::of(since.elapsed()));
-        self.events.send(Event::StepFinished { phase, step, outcome, duration_ms });
-        Ok(value)
     }
 
     /// Makes the plan of what was found.

@@ -15,119 +15,40 @@
 mod answers;
 mod bridge;
 mod copy;
+mod databases;
+mod done;
 mod rehearsal;
 mod static_way;
 
 use std::error::Error;
-use std::path::PathBuf;
 use std::time::Duration;
 
-use jiff::Timestamp;
-
-use crate::action::{Action, held_by};
 use crate::bridge::Bridges;
-use crate::django::reasons::{grouped, reasons};
-use crate::django::{
-    DatabaseState, Migrate, Project, RestoreDatabase, ReversedMigration, RowCounts, Session, SiteFacts,
-};
+use crate::django::{Project, Session, SiteFacts};
 use crate::event::Event;
-use crate::git::{self, CarryWritten, Checkout, Exclude, GitError, Head, counted, short};
-use crate::host::Swap;
-use crate::host::files;
+use crate::git::{self, GitError, Head, counted, short};
 use crate::operations::git_update::{Move, Target};
 use crate::operations::pip_install::{self, Prepared as Packages, Ready as StagedVirtualenv, Record};
 use crate::operations::smoke_check::PageResult;
 use crate::plan::{Phase, StepKind};
-use crate::python::{OwnFiles, Switch, Virtualenv};
+use crate::python::{OwnFiles, Virtualenv};
 use crate::services::ServiceState;
-use crate::smoke::SmokeCheck;
-use crate::state::{Kept, KeptDatabase, State};
+use crate::state::State;
 use crate::update::Update;
-use crate::update::backup::{Asked, Backup};
 use crate::update::beside::Beside;
 use crate::update::error::{RollbackError, UpdateError};
 use crate::update::forecast::Known;
 use crate::update::inserted::Inserted;
-use crate::update::migrate_command;
 use crate::update::past::{self, Past};
-use crate::update::prepare::databases::{is_pooled, pooled};
 use crate::update::prepare::{Preparation, Ready};
 use crate::update::recipe::{Course, Planned, Recipe};
 use crate::update::services::Services;
+
+use databases::Database;
+use done::Done;
 use static_way::StaticWay;
 
-use copy::FromCopy;
-
 type Failed = Box<dyn Error + Send + Sync>;
-
-/// What a finished update did, and what it kept.
-struct Done {
-    run: String,
-    kept: Kept,
-    code: Option<Checkout>,
-    /// There and back.
-    environment: Option<(Switch, Switch)>,
-    /// Back, and there again.
-    static_files: Option<StaticWay>,
-    /// What the update hid from git.
-    hidden: Vec<Exclude>,
-    /// The same of what the site's own steps made.
-    outputs: Vec<(Swap, Swap)>,
-    /// The databases that it migrates, in their order.
-    databases: Vec<DoneDatabase>,
-    /// The command of the site's own that migrated.
-    command: Option<Vec<String>>,
-    /// What was carried over to the live checkout.
-    written: Vec<CarryWritten>,
-    /// The pages as they were before the update.
-    pages: Option<SmokeCheck>,
-    /// The steps of a tool.
-    inserted: Inserted,
-}
-
-/// What an update did to a database.
-struct DoneDatabase {
-    /// The database as the update left it.
-    left: DatabaseState,
-    /// The rows that it had then, where a copy of it was made.
-    rows: Option<RowCounts>,
-    migrate: Option<Migrate>,
-    /// What would have restored it if the update had failed.
-    restore: Option<RestoreDatabase>,
-}
-
-/// How a database is restored.
-struct Database {
-    done: DoneDatabase,
-    /// The migrations to be reversed, newest first.
-    reversed: Vec<ReversedMigration>,
-    /// The copy of the update that is restored instead.
-    copy: Option<FromCopy>,
-    /// The copy that is made before.
-    backup: Option<Backup>,
-}
-
-/// What a database is looked at for.
-struct Looked<'a> {
-    run: &'a str,
-    command: Option<&'a [String]>,
-    project: &'a Project,
-    /// How many bytes the copies of other databases take before.
-    taken: u64,
-    several: bool,
-}
-
-impl<'a> Looked<'a> {
-    /// Names the database in lines about it, where there are several.
-    fn named(&self, alias: &str, lines: Vec<String>) -> Vec<String> {
-        let named = |line| if self.several { format!("`{alias}`: {line}") } else { line };
-        lines.into_iter().map(named).collect()
-    }
-
-    fn asked(&self, alias: &'a str, reasons: &'a [String], pooled: bool) -> Asked<'a> {
-        Asked { project: self.project, alias, reasons, taken: self.taken, pooled }
-    }
-}
 
 /// Everything that the plan is made of.
 struct Facts {
@@ -273,89 +194,6 @@ impl<'o> Preparation<'_, 'o> {
         Ok((Packages::Ready(Box::new(ready)), text))
     }
 
-    /// Finds out how each database is restored.
-    fn databases(
-        &mut self,
-        done: &Done,
-        databases: Vec<DoneDatabase>,
-        project: &Project,
-        session: &mut Session,
-    ) -> Result<(Vec<Database>, String), Failed> {
-        // Those that the update did not copy can only be reversed.
-        let (run, command) = (done.run.as_str(), done.command.as_deref());
-        let is_copied = |done: &DoneDatabase| done.restore.as_ref().is_some_and(|one| one.backup.is_some());
-        let from_copy = self.request.from_copy;
-        if from_copy && !databases.iter().any(is_copied) {
-            return Err(RollbackError::NoCopy { run: run.to_owned() }.into());
-        }
-        let several = databases.len() > 1;
-        let (mut found, mut texts) = (Vec::new(), Vec::new());
-        for done in databases {
-            let alias = done.left.database.clone();
-            let backups = found.iter().filter_map(|one: &Database| one.backup.as_ref());
-            let taken = backups.map(Backup::file_bytes).sum();
-            let looked = Looked { run, command, project, taken, several };
-            let (database, text) = match from_copy && is_copied(&done) {
-                true => self.by_copy(&looked, done, session)?,
-                false => self.reversed(&looked, done, session)?,
-            };
-            texts.push(if several { format!("`{alias}`: {text}") } else { text });
-            found.push(database);
-        }
-        Ok((found, texts.join(", ")))
-    }
-
-    /// Checks that a database is as the update left it, and that its migrations can be reversed.
-    fn reversed(
-        &mut self,
-        looked: &Looked<'_>,
-        done: DoneDatabase,
-        session: &mut Session,
-    ) -> Result<(Database, String), Failed> {
-        let alias = done.left.database.as_str();
-        let databases = &looked.project.databases;
-        let now = databases.named(alias, session.on(alias).state(&self.host))?;
-        // Without migrations to reverse, a table that another program created does not matter.
-        if now.applied != done.left.applied || done.migrate.is_some() && now != done.left {
-            let (run, lines) = (looked.run.to_owned(), looked.named(alias, done.left.differences(&now)));
-            return Err(RollbackError::DatabaseMoved { run, lines }.into());
-        }
-        if let Some(argv) = looked.command
-            && done.restore.as_ref().is_none_or(|restore| restore.before != done.left)
-        {
-            let copy = done.restore.as_ref().and_then(copy::usable).map(ToOwned::to_owned);
-            let reasons = looked.named(alias, vec![migrate_command::reason(argv)]);
-            return Err(RollbackError::Irreversible { reasons, copy }.into());
-        }
-        let Some(migrate) = &done.migrate else {
-            let text = match looked.command {
-                Some(_) => "the command changed neither migrations nor schema",
-                None => "the update applied none",
-            };
-            let database = Database { done, reversed: Vec::new(), copy: None, backup: None };
-            return Ok((database, text.to_owned()));
-        };
-        let reversal = session.on(alias).reversal(&self.host, &migrate.before.applied);
-        let reversed = databases.named(alias, reversal)?;
-        let obstacles = reversed.iter().flat_map(|one| reasons(&one.id, &one.obstacles));
-        let obstacles = grouped(&obstacles.collect::<Vec<_>>());
-        if !obstacles.is_empty() {
-            let copy = done.restore.as_ref().and_then(copy::usable).map(ToOwned::to_owned);
-            return Err(RollbackError::Irreversible { reasons: looked.named(alias, obstacles), copy }.into());
-        }
-        let reasons = answers::backup_reasons(&reversed);
-        let wanted = self.site.config().database.backup.is_wanted(!reasons.is_empty());
-        let wanted = wanted && !reversed.is_empty();
-        let is_pooled = !reversed.is_empty() && is_pooled(databases, alias, session, &self.host)?;
-        if is_pooled {
-            self.notice(pooled(alias));
-        }
-        let asked = looked.asked(alias, &reasons, is_pooled);
-        let backup = if wanted { Some(self.backup(&asked, session)?) } else { None };
-        let text = format!("{} to reverse", reversed.len());
-        Ok((Database { done, reversed, backup, copy: None }, text))
-    }
-
     fn assemble_rollback(
         mut self,
         facts: Facts,
@@ -421,71 +259,5 @@ fn choose(state: &State, wanted: Option<&str>) -> Result<Past, Failed> {
             Err(RollbackError::NotTheLast { run, last: last.run.name }.into())
         }
         _ => Err(RollbackError::NotStanding { run }.into()),
-    }
-}
-
-impl Done {
-    /// Reads what an update did from its journal, and checks that what it kept is still there.
-    fn of(past: &Past, later_steps: &[[Timestamp; 2]]) -> Result<Done, RollbackError> {
-        let run = past.run.name.clone();
-        let gone = |what: PathBuf| RollbackError::Gone { run: run.clone(), what };
-        let kept = past.run.kept().ok_or_else(|| gone(past.run.kept_file()))?;
-        let static_files = match &kept.static_files {
-            Some(kept) => {
-                Some(StaticWay::of(past, kept, later_steps).ok_or_else(|| gone(kept.directory.clone()))?)
-            }
-            None => None,
-        };
-        let mut outputs = Vec::new();
-        for (number, back) in past.undo().filter_map(held_by!(SwapOutput)).enumerate() {
-            let directory = kept.outputs.as_ref().ok_or_else(|| gone(past.run.kept_file()))?;
-            let place = past::kept_output(directory, number);
-            if files::inode(&place) != back.wanted {
-                return Err(gone(place));
-            }
-            let back = Swap { aside: place, ..back };
-            let there = Swap { wanted: files::inode(&back.live), ..back.clone() };
-            outputs.push((back, there));
-        }
-        let switch = held_by!(SwitchVirtualenv);
-        Ok(Done {
-            code: past.actions().find_map(held_by!(Checkout)),
-            environment: past.actions().find_map(switch).zip(past.undo().find_map(switch)),
-            static_files,
-            hidden: past.undo().filter_map(held_by!(Exclude)).collect(),
-            outputs,
-            databases: DoneDatabase::of(past, &kept),
-            command: past.actions().find_map(held_by!(MigrateByCommand)).map(|command| command.argv),
-            written: past
-                .actions()
-                .filter_map(held_by!(CarryWritten))
-                .filter_map(|carry| carry.again())
-                .collect(),
-            pages: past.undo().find_map(held_by!(SmokeCheck)).map(|served| served.check),
-            inserted: Inserted::default(),
-            run,
-            kept,
-        })
-    }
-}
-
-impl DoneDatabase {
-    /// Reads what an update did to each database.
-    fn of(past: &Past, kept: &Kept) -> Vec<DoneDatabase> {
-        let first = KeptDatabase { database: kept.database.clone(), rows: kept.rows.clone() };
-        let all = [first].into_iter().chain(kept.others.iter().cloned());
-        all.map(|KeptDatabase { database: left, rows }| DoneDatabase {
-            migrate: past
-                .actions()
-                .filter_map(held_by!(Migrate))
-                .find(|migrate| migrate.before.database == left.database),
-            restore: past
-                .undo()
-                .filter_map(held_by!(RestoreDatabase))
-                .find(|restore| restore.before.database == left.database),
-            left,
-            rows,
-        })
-        .collect()
     }
 }

@@ -7,7 +7,8 @@ mod pages;
 mod programs;
 mod sandbox;
 
-use super::{Failed, Preparation, Running};
+use super::progress::Running;
+use super::{Failed, Preparation};
 use crate::django::{DjangoError, Mounted, Project, Session, SiteFacts, When};
 use crate::error::error_chain;
 use crate::event::Event;

@@ -3,7 +3,8 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::{Database, Facts};
+use super::Facts;
+use super::databases::Database;
 use crate::action::Action;
 use crate::django::reasons::{grouped, reasons};
 use crate::django::{Migrate, Project, PutBack, RestoreDatabase, ReversedMigration};

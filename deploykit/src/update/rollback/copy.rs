@@ -5,7 +5,9 @@ use std::path::Path;
 
 use jiff::Timestamp;
 
-use super::{Database, DoneDatabase, Failed, Looked};
+use super::Failed;
+use super::databases::{Database, Looked};
+use super::done::DoneDatabase;
 use crate::action::Action;
 use crate::django::{DatabaseState, Project, PutBack, RestoreDatabase, RowCounts, Session};
 use crate::host::files::{self, Found};

@@ -17,6 +17,7 @@ import warnings
 from select import POLLIN, poll
 from typing import Callable, Iterable, Sequence
 
+from . import kernel
 from .bridge_helper import INTERVAL, NICE, PATIENCE
 from .connections import close_all
 from .errors import text_of
@@ -190,14 +191,13 @@ def files() -> list[str]:
 def children(known: set[int]) -> list[str]:
     """Returns the names of this process's children but those that are known."""
     found = []
-    for name in os.listdir("/proc"):
+    for entry in filter(str.isdigit, os.listdir("/proc")):
         try:
-            with open("/proc/%d/stat" % int(name), encoding="utf-8", errors="surrogateescape") as file:
-                text = file.read()
-        except (ValueError, OSError):
+            name, fields = kernel.status(int(entry))
+        except OSError:
             continue
-        if int(text.rsplit(")", 1)[1].split()[1]) == os.getpid() and int(name) not in known:
-            found.append("%s (%s)" % (text[text.index("(") + 1 : text.rindex(")")], name))
+        if int(fields[1]) == os.getpid() and int(entry) not in known:
+            found.append("%s (%s)" % (name, entry))
     return found
 
 

@@ -213,11 +213,22 @@ def is_directory(path: str) -> bool:
         return False
 
 
+def status(pid: int) -> tuple[str, list[str]]:
+    """Returns the name of a process, and what the kernel says about it from its state on (proc_pid_stat(5))."""
+    with open("/proc/%d/stat" % pid, encoding="utf-8", errors="surrogateescape") as file:
+        name, fields = file.read().rsplit(")", 1)
+    return name.split("(", 1)[1], fields.split()
+
+
+def parent(pid: int) -> int:
+    """Returns the parent of a process."""
+    return int(status(pid)[1][1])
+
+
 def started(pid: int) -> int | None:
     """Returns when a process started, in clock ticks since the boot of the machine; `None`: it has ended."""
     try:
-        with open("/proc/%d/stat" % pid, encoding="utf-8", errors="surrogateescape") as file:
-            fields = file.read().rsplit(")", 1)[1].split()
+        _, fields = status(pid)
     except (FileNotFoundError, ProcessLookupError):
         return None
     return None if fields[0] in "ZX" else int(fields[19])

@@ -104,8 +104,7 @@ def sockets_of(main: int) -> list[int]:
 
 def handed_over(main: int) -> int | None:
     """Returns the socket that `deploykit hold-socket` holds for a process; `None`: something else holds it."""
-    with open("/proc/%d/stat" % main, encoding="utf-8", errors="surrogateescape") as file:
-        parent = int(file.read().rsplit(")", 1)[1].split()[1])
+    parent = kernel.parent(main)
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as control:
         control.settimeout(HANDED)
         try:
