@@ -11,7 +11,6 @@ use jiff::Timestamp;
 use procfs::process::{Process, all_processes};
 use serde_json::Value;
 
-use crate::Outcome;
 use crate::big_site::{self, RELEASE};
 use crate::crowd::{Crowd, Experience, answered};
 use crate::demo_site::crowd::OFTEN;
@@ -21,6 +20,7 @@ use crate::program::{self, Cost, DEPLOYKIT};
 use crate::stage::{Boot, Stage};
 use crate::systemd;
 use crate::table::Row;
+use crate::{Outcome, SLOW_BOOT};
 
 /// How much longer than the stop of the web and the migrations requests may wait, in seconds.
 const ALLOWANCE: f64 = 0.5;
@@ -42,6 +42,15 @@ struct Round {
     bridge: f64,
     old: f64,
     beside: f64,
+}
+
+/// Returns the name of the figures in the document.
+pub fn part(boot: Boot) -> &'static str {
+    match boot {
+        Boot { computes: true, .. } => "held-computing",
+        Boot { seconds, .. } if seconds > SLOW_BOOT => "held-slower",
+        _ => "held",
+    }
 }
 
 /// Updates sites whose Django takes longer to boot, also that of systemd if this runs inside a booted one.

@@ -174,7 +174,8 @@ fn measure(choice: &Choice) -> Outcome<Vec<(&'static str, Vec<Row>)>> {
         ("services", many_services::rows),
     ];
     if wants("held") {
-        measured.push(("held", held::rows(choice.rounds.unwrap_or(SLOW_ROUNDS), choice.boot)?));
+        measured
+            .push((held::part(choice.boot), held::rows(choice.rounds.unwrap_or(SLOW_ROUNDS), choice.boot)?));
     }
     if wants("rehearsal") {
         measured
