@@ -146,7 +146,7 @@ impl Recipe<'_> {
         let before = [announce, wait]
             .into_iter()
             .chain(jobs.map(step))
-            .chain([(StopWorkers, services.stop(BACKGROUND)), (PageUp, page_up)].map(step));
+            .chain([(StopWorkers, services.stop_background()), (PageUp, page_up)].map(step));
         let page_down = with_own(step((PageDown, page_down)));
         let [start_web, hand_over] = behind_bridge;
         let after = [

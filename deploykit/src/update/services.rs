@@ -74,55 +74,58 @@ impl<'p> Services<'p> {
             && forecast.window() <= config.maintenance.hold
     }
 
-    /// Stops the services of these roles, if they run.
-    pub(super) fn stop(&self, roles: &[Role]) -> Check {
-        let mut change = match self.restart.stopping(roles) {
-            Check::Change(change) => change,
-            unchanged @ Check::Unchanged { .. } => return self.unmanaged(unchanged),
-        };
-        if roles == [Role::Web]
-            && !change.undo.is_empty()
-            && let Some(check) = self.site.smoke_check()
-        {
-            // The old pages are asked for before the page goes down.
-            let check = check.like(self.baseline);
-            if !check.pages.is_empty() {
-                change.undo.push(Action::SmokeCheck(Self::served(&self.restart.undo, check)));
+    /// Stops workers and timers, if they run. The undo starts them last, and then checks that all services stay up.
+    pub(super) fn stop_background(&self) -> Check {
+        match self.restart.stopping(BACKGROUND) {
+            Check::Change(mut change) => {
+                change.undo.extend(self.stay_up_again());
+                Check::Change(change)
             }
+            unchanged @ Check::Unchanged { .. } => self.unmanaged(unchanged),
         }
-        // The undo starts workers and timers last. The page goes down before all services have proven to stay up.
-        if roles == BACKGROUND || !BACKGROUND.iter().any(|role| self.restart.stops(*role)) {
-            let stays = |action: &ServiceAction| ServiceAction { goal: Goal::StaysUp, ..action.clone() };
-            change.undo.extend(self.restart.undo.iter().map(stays).map(Action::Service));
-        }
-        Check::Change(change)
     }
 
     /// Stops the web. If the live version's web server was started a second time, the undo lets that one serve. The returned actions
     /// then start the web service and hand over to it; they belong after the removal of the maintenance page.
     pub(super) fn stop_web(&self, old: Option<&Booted>) -> (Check, Vec<Action>) {
-        let mut stop = self.stop(&[Role::Web]);
-        let (Check::Change(change), Some(booted)) = (&mut stop, old) else { return (stop, Vec::new()) };
+        let mut change = match self.restart.stopping(&[Role::Web]) {
+            Check::Change(change) => change,
+            unchanged @ Check::Unchanged { .. } => return (self.unmanaged(unchanged), Vec::new()),
+        };
+        let starts = std::mem::take(&mut change.undo);
+        // The old pages are asked for before the page goes down.
+        let pages = self.old_pages().filter(|_| !starts.is_empty());
+        let check = pages.clone().map(Action::SmokeCheck);
+        // The page goes down before all services have proven to stay up.
+        let has_background = BACKGROUND.iter().any(|role| self.restart.stops(*role));
+        let stay_up = self.stay_up_again().filter(|_| !has_background);
+        let Some(booted) = old else {
+            change.undo = starts.into_iter().chain(check).chain(stay_up).collect();
+            return (Check::Change(change), Vec::new());
+        };
         change.details.push(format!(
             "if this is undone, a second web server of the old version serves at once; it takes {} of memory ({}) until the run ends",
             Size(booted.memory),
             counted(booted.workers, "worker")
         ));
-        let (mut starts, mut pages, mut stay_up) = (Vec::new(), Vec::new(), Vec::new());
-        for action in std::mem::take(&mut change.undo) {
-            match action {
-                Action::Service(start) if start.goal == Goal::Running => starts.push(start),
-                Action::SmokeCheck(check) => pages.push(check),
-                other => stay_up.push(other),
-            }
-        }
         let bridge = &booted.bridge;
-        let gate = OpenGate { bridge: bridge.clone(), start: starts.clone(), is_undo: true };
-        let hand_over = |pages| Action::HandOver(HandOver { bridge: bridge.clone(), pages });
-        change.undo.push(Action::OpenGate(gate));
-        change.undo.extend(pages.iter().cloned().map(Action::SmokeCheck));
-        let starts = starts.into_iter().map(Action::Service);
-        (stop, starts.chain(pages.into_iter().map(hand_over)).chain(stay_up).collect())
+        let web = self.restart.undo.iter().filter(|start| start.service.role == Role::Web);
+        let gate = OpenGate { bridge: bridge.clone(), start: web.cloned().collect(), is_undo: true };
+        change.undo = [Action::OpenGate(gate)].into_iter().chain(check).collect();
+        let hand_over = pages.map(|pages| Action::HandOver(HandOver { bridge: bridge.clone(), pages }));
+        (Check::Change(change), starts.into_iter().chain(hand_over).chain(stay_up).collect())
+    }
+
+    /// Requests the pages that responded before, from the services that served them.
+    fn old_pages(&self) -> Option<ServedPages> {
+        let check = self.site.smoke_check()?.like(self.baseline);
+        (!check.pages.is_empty()).then(|| Self::served(&self.restart.undo, check))
+    }
+
+    /// Checks that what an undo started stays up.
+    fn stay_up_again(&self) -> impl Iterator<Item = Action> {
+        let stays = |action: &ServiceAction| ServiceAction { goal: Goal::StaysUp, ..action.clone() };
+        self.restart.undo.iter().map(stays).map(Action::Service)
     }
 
     /// Starts the services of these roles that are to run.
