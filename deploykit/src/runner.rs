@@ -1,6 +1,7 @@
 //! Performs the steps of a plan, and undoes them when one fails. It writes each step to the journal before it performs it.
 
 mod hold;
+mod window;
 
 use std::fs::File;
 use std::io::Write;
@@ -8,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-use crate::action::{Action, Context, executor, leave_nothing};
+use crate::action::{Action, ActionError, Context, executor, leave_nothing};
 pub use crate::error::error_chain;
 use crate::error::warn;
 use crate::event::{Event, Observer, Outcome, Record};
@@ -17,6 +18,7 @@ use crate::journal::{Begun, Entry, Journal, JournalError};
 use crate::plan::{Phase, Step, StepKind};
 use crate::report::{Failure, StepReport};
 use crate::services::{LogMark, NewLines};
+use window::{Window, until_served};
 
 /// How many new lines of each log a failure shows: a service that cannot start and restarts repeatedly says why
 /// once a round, somewhere between its tracebacks.
@@ -327,7 +329,7 @@ impl Runner<'_, '_> {
                 return Undone { outcome: Outcome::Interrupted, ..undone };
             }
             let step = (*step).clone();
-            let result = executor::undo(undo, self.context);
+            let result = self.undo_step(&step, undo, &mut undone.serves);
             self.tell_notices();
             if let Err(error) = result {
                 let error = host.redactor().redact(&error_chain(&error)).into_owned();
@@ -340,9 +342,6 @@ impl Runner<'_, '_> {
                 return Undone { outcome: Outcome::Held, failed: Some((step, error)), ..undone };
             }
             self.write(&Entry::StepUndone { step: step.clone() });
-            if step.opens_window() {
-                undone.serves = Some(Instant::now());
-            }
             if !undo.is_empty() {
                 let duration_ms = crate::millis::of(started.elapsed());
                 self.events.send(Event::StepUndone { step: step.clone(), duration_ms });
@@ -352,6 +351,22 @@ impl Runner<'_, '_> {
             }
         }
         undone
+    }
+
+    /// Undoes one step, and notes when the old web serves again.
+    fn undo_step(
+        &mut self,
+        step: &StepKind,
+        undo: &[Action],
+        serves: &mut Option<Instant>,
+    ) -> Result<(), ActionError> {
+        if !step.opens_window() {
+            return executor::undo(undo, self.context);
+        }
+        let (serving, after) = undo.split_at(until_served(undo));
+        executor::undo(serving, self.context)?;
+        *serves = Some(Instant::now());
+        executor::undo(after, self.context)
     }
 
     /// Passes on what the actions told a person.
@@ -381,27 +396,6 @@ pub(crate) fn mark_undone(reports: &mut [StepReport], undone: &[(StepKind, bool)
 /// Tells whether a step of the window is among these: until then the live site is untouched.
 pub(crate) fn is_open(begun: &[Begun<'_>]) -> bool {
     begun.iter().any(|begun| begun.phase >= Phase::Window)
-}
-
-/// Measures the window: from the stop of the web to its first good page, of the new version or again of the old one.
-#[derive(Debug, Default)]
-struct Window {
-    opened: Option<Instant>,
-    length: Option<Duration>,
-}
-
-impl Window {
-    fn before(&mut self, step: &StepKind, now: Instant) {
-        if step.opens_window() {
-            self.opened = Some(now);
-        }
-    }
-
-    fn after(&mut self, step: &Step) {
-        if step.phase == Phase::Window && step.id.closes_window() {
-            self.length = self.opened.map(|opened| opened.elapsed());
-        }
-    }
 }
 
 #[cfg(test)]

@@ -111,8 +111,12 @@ impl Told {
 
     /// Returns when a step was begun.
     pub fn begun(&self, wanted: &str) -> Instant {
-        let is_it = |event: &Event| matches!(event, Event::StepStarted { step, .. } if step == wanted);
-        let record = self.0.iter().find(|record| is_it(&record.event)).expect("the step was begun");
+        self.at(|event| matches!(event, Event::StepStarted { step, .. } if step == wanted))
+    }
+
+    /// Returns when something was told first.
+    pub fn at(&self, is_it: impl Fn(&Event) -> bool) -> Instant {
+        let record = self.0.iter().find(|record| is_it(&record.event)).expect("it was told");
         let ago = jiff::Timestamp::now().duration_since(record.time);
         Instant::now() - Duration::try_from(ago).expect("it is over")
     }

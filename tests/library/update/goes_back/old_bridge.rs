@@ -8,7 +8,7 @@ use crate::support::held::{among_visitors, assert_all_served, entries};
 use crate::support::releases::*;
 use crate::support::site::TestSite;
 use crate::support::site::demo_site::Holder;
-use crate::update::held::{alone, site, still};
+use crate::update::held::{alone, patient, site, still};
 
 /// How long each worker boots.
 const BOOT: Duration = Duration::from_secs(5);
@@ -16,10 +16,14 @@ const BOOT: Duration = Duration::from_secs(5);
 /// A site whose socket is held, and whose web boots slowly.
 fn slow_site() -> Option<TestSite> {
     let site = site(Holder::Supervisor)?;
+    slow_down(&site);
+    Some(site)
+}
+
+fn slow_down(site: &TestSite) {
     let slow = format!("\nimport time\n\ntime.sleep({})\n", BOOT.as_secs());
     site.publish(|tree| append(tree, "project/config/wsgi.py", &slow)).unwrap();
-    updated(&site);
-    Some(site)
+    updated(site);
 }
 
 #[test]
@@ -28,7 +32,7 @@ fn requests_do_not_wait_for_the_boot_of_the_old_version() {
     let Some(site) = slow_site() else { return };
     let before = still(&site);
     publish_failing_migration(&site);
-    undone_at_once(&site, "migrate");
+    undone_at_once(&site, "migrate", is_stop);
     assert_same(&before, &still(&site));
     withdraw(&site);
 
@@ -36,12 +40,39 @@ fn requests_do_not_wait_for_the_boot_of_the_old_version() {
     add(&site, "[[steps]]\nname = \"fails\"\nafter = \"page-down\"\nrun = [\"false\"]\n");
     publish_column(&site);
     let before = still(&site);
-    undone_at_once(&site, "fails");
+    undone_at_once(&site, "fails", is_stop);
     assert_same(&before, &still(&site));
 }
 
+/// The new version serves until then, and no request waits for the old one's boot after that.
+#[test]
+fn requests_do_not_wait_for_a_boot_if_the_hand_over_fails() {
+    let _alone = alone();
+    let Some(mut site) = patient(Holder::Supervisor) else { return };
+    // supervisor gives up what ends within 10 s twice.
+    let text = fs::read_to_string(&site.supervisor_config).unwrap();
+    let patience = "stopwaitsecs=35\n";
+    assert!(text.contains(patience), "{text}");
+    let text = text.replace(patience, &format!("{patience}startsecs=10\nstartretries=1\n"));
+    fs::write(&site.supervisor_config, text).unwrap();
+    site.start().unwrap_or_else(|error| panic!("{error}"));
+    slow_down(&site);
+    let sign = site.root.join("spoilt");
+    let spoil = format!("run = [\"touch\", \"{}\"]\n", sign.display());
+    add(&site, &format!("[[steps]]\nname = \"spoil\"\nafter = \"page-down\"\n{spoil}"));
+    site.publish(|tree| prepend(tree, "project/config/wsgi.py", &raises_with(&sign))).unwrap();
+    let before = still(&site);
+    undone_at_once(&site, "hand-over", |event| matches!(event, Event::UndoStarted { .. }));
+    assert_same(&before, &still(&site));
+}
+
+fn is_stop(event: &Event) -> bool {
+    matches!(event, Event::StepStarted { step, .. } if *step == "stop-web")
+}
+
+/// Requests wait for less than a boot after something was told, and the window of the report is over before that boot.
 #[track_caller]
-fn undone_at_once(site: &TestSite, failed: &str) {
+fn undone_at_once(site: &TestSite, failed: &str, since: fn(&Event) -> bool) {
     let before = entries(site);
     let ((result, told), seen) = among_visitors(site, || request(site, &Request::default()));
     let report = result.unwrap();
@@ -53,12 +84,13 @@ fn undone_at_once(site: &TestSite, failed: &str) {
     assert!(!told.notices().contains("instead"), "{told:#?}");
     assert_all_served(site, before, &seen, &["1"]);
     // The step is undone when the service's own web has booted, which no request has waited for.
-    let at = |is_it: fn(&Event) -> bool| told.0.iter().find(|one| is_it(&one.event)).unwrap().elapsed_ms;
-    let stopped = at(|event| matches!(event, Event::StepStarted { step, .. } if *step == "stop-web"));
-    let undone = at(|event| matches!(event, Event::StepUndone { step, .. } if *step == "stop-web"));
-    let longest = seen.iter().map(|one| one.waited).max().unwrap();
-    let window = Duration::from_millis(undone - stopped);
-    assert!(longest + BOOT <= window, "one request waited {longest:?} of {window:?}");
+    let since = told.at(since);
+    let undone = told.at(|event| matches!(event, Event::StepUndone { step, .. } if *step == "stop-web"));
+    let waited = seen.iter().filter(|one| one.asked + one.waited > since).map(|one| one.waited);
+    let (longest, took) = (waited.max().unwrap(), undone - since);
+    assert!(longest + BOOT <= took, "one request waited {longest:?} of {took:?}");
+    let (window, took) = (Duration::from_millis(report.window_ms.unwrap()), undone - told.at(is_stop));
+    assert!(window + BOOT <= took, "the window lasted for {window:?} of {took:?}");
     assert_recovered(site, "no time", "1");
 }
 
