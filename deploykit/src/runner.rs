@@ -266,7 +266,7 @@ impl Runner<'_, '_> {
             Failure::new(step.id.clone(), step.phase, error.as_ref(), self.context.host.redactor());
         failure.cause = error.into();
         if !failure.interrupted {
-            failure.logs = self.new_log_lines();
+            failure.logs = self.new_log_lines(self.logs);
         }
         // The undo is on the disk already: that is what counts.
         self.write(&Entry::StepFailed { step: step.id.clone(), error: failure.error.clone() });
@@ -299,7 +299,11 @@ impl Runner<'_, '_> {
             .collect();
         // It is open until the old web serves again.
         window.length = None;
+        let logs = self.logs.map(LogMark::renewed);
         let Undone { outcome, failed, steps, serves } = self.undo(&begun, hold);
+        if failed.is_some() {
+            failure.add_logs(self.new_log_lines(logs.as_ref()));
+        }
         failure.undo = failed;
         if let (Some(opened), Some(serves)) = (window.opened, serves) {
             window.length = Some(serves - opened);
@@ -376,8 +380,8 @@ impl Runner<'_, '_> {
         }
     }
 
-    fn new_log_lines(&self) -> Vec<NewLines> {
-        self.logs.map(|mark| mark.new_lines(&self.context.host, LOG_LINES)).unwrap_or_default()
+    fn new_log_lines(&self, mark: Option<&LogMark>) -> Vec<NewLines> {
+        mark.map(|mark| mark.new_lines(&self.context.host, LOG_LINES)).unwrap_or_default()
     }
 
     /// Writes an entry whose loss a recovery can bear, because undoing twice does no harm.

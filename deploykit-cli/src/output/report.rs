@@ -164,19 +164,16 @@ pub fn was_interrupted(report: &Report) -> bool {
 fn describe(text: &mut String, failure: &Failure) {
     if failure.interrupted {
         let _ = writeln!(text, "{} during step `{}`", paint(BAD, "Interrupted"), failure.step);
-        return;
-    }
-    if is_of_undo(failure) {
-        return;
-    }
-    let error = unwind(&indented(&failure.error));
-    let _ = writeln!(text, "{} step `{}` failed: {error}", paint(BAD, "Error:"), failure.step);
-    // A service that did not stay up ends with the same lines as its log.
-    let in_log = failure.logs.iter().any(|log| failure.tail.iter().all(|line| log.lines.contains(line)));
-    if !failure.tail.is_empty() && !in_log {
-        match own_frames(&failure.tail) {
-            Some(own) => lines(text, "its traceback without installed packages", &own),
-            None => lines(text, &format!("its last {}", counted(failure.tail.len())), &failure.tail),
+    } else if !is_of_undo(failure) {
+        let error = unwind(&indented(&failure.error));
+        let _ = writeln!(text, "{} step `{}` failed: {error}", paint(BAD, "Error:"), failure.step);
+        // A service that did not stay up ends with the same lines as its log.
+        let in_log = failure.logs.iter().any(|log| failure.tail.iter().all(|line| log.lines.contains(line)));
+        if !failure.tail.is_empty() && !in_log {
+            match own_frames(&failure.tail) {
+                Some(own) => lines(text, "its traceback without installed packages", &own),
+                None => lines(text, &format!("its last {}", counted(failure.tail.len())), &failure.tail),
+            }
         }
     }
     for log in &failure.logs {
@@ -313,6 +310,20 @@ mod tests {
         assert_eq!(summary(&report), format!("The rollback failed and is undone: {down}"));
         report.rolls_back = None;
         assert_eq!(summary(&report), format!("Rolled back: {down}"));
+    }
+
+    #[test]
+    fn what_was_logged_in_an_undo_that_failed_is_shown_after_an_interruption() {
+        let failure = serde_json::json!({
+            "step": "code", "phase": "window", "error": "interrupted", "tail": [], "interrupted": true,
+            "undo": ["stop-web", "1 page is not as expected"], "transcript": null,
+            "logs": [{"name": "web", "path": "/srv/log/web.log", "lines": ["RuntimeError: broken"]}],
+        });
+        let failure = Some(serde_json::from_value(failure).unwrap());
+        let report = Report { failure, outcome: Outcome::Held, ..Report::default() };
+        let text = render(&report);
+        assert!(text.contains("new in the log of web (/srv/log/web.log)"), "{text}");
+        assert!(text.contains("\n  RuntimeError: broken\n"), "{text}");
     }
 
     #[test]

@@ -48,8 +48,6 @@ pub(crate) struct Boot<'b> {
 #[derive(Debug)]
 pub(crate) struct Booted {
     pub bridge: Bridge,
-    /// Where its output goes.
-    pub log: PathBuf,
     pub workers: usize,
     /// How long it took until all workers were at the gate.
     pub boot: Duration,
@@ -114,13 +112,13 @@ impl Boot<'_> {
         };
         let bridge = Bridge {
             directory: self.directory.to_owned(),
+            log: self.log.clone(),
             main,
             owner,
             boot: processes::boot(),
             stop_timeout: self.stop_timeout,
         };
-        let mut booted =
-            Booted { bridge, log: self.log.clone(), workers: 0, boot: Duration::ZERO, memory: 0, process };
+        let mut booted = Booted { bridge, workers: 0, boot: Duration::ZERO, memory: 0, process };
         let text = serde_json::to_vec(&booted.bridge).unwrap_or_default();
         files::write_whole(&self.directory.join("bridge.json"), &text, 0o600)
             .map_err(|error| Unfit::of(&error))?;

@@ -1,5 +1,6 @@
 //! Why a version cannot be started beforehand, or cannot take over.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use thiserror::Error;
@@ -12,16 +13,21 @@ use crate::host::files::FileError;
 #[non_exhaustive]
 pub enum BridgeError {
     /// It is not there any more.
-    #[error("the web server that was started beforehand has ended")]
-    Ended,
+    #[error("the web server that was started beforehand has ended (see `{}`)", log.display())]
+    Ended {
+        /// Where its output went.
+        log: PathBuf,
+    },
     /// The process that booted it has ended.
     #[error("the run that started the web server beforehand was interrupted")]
     NotOurs,
     /// The workers do not come through the gate.
-    #[error("the web server that was started beforehand did not serve within {} s", after.as_secs())]
+    #[error("the web server that was started beforehand did not serve within {} s (see `{}`)", after.as_secs(), log.display())]
     Shut {
         /// How long it was waited for.
         after: Duration,
+        /// Where its output goes.
+        log: PathBuf,
     },
     /// A process of it cannot be ended.
     #[error("cannot end the web server that was started beforehand")]

@@ -38,6 +38,9 @@ pub struct Bridge {
     /// What it says of itself, and its gate.
     #[serde(with = "crate::names::one")]
     pub directory: PathBuf,
+    /// Where its output goes.
+    #[serde(with = "crate::names::one")]
+    pub log: PathBuf,
     /// Its main process, whose number is also that of its process group.
     pub main: ProcessId,
     /// The process that may open the gate.
@@ -74,7 +77,7 @@ impl Bridge {
     /// When it has ended, or belongs to a process that has.
     pub(crate) fn open(&self) -> Result<(), BridgeError> {
         if !self.is_alive() {
-            return Err(BridgeError::Ended);
+            return Err(self.ended());
         }
         let open = self.directory.join("gate");
         if !open.exists() {
@@ -86,10 +89,10 @@ impl Bridge {
         let since = Instant::now();
         while !self.is_open() {
             if !self.is_alive() {
-                return Err(BridgeError::Ended);
+                return Err(self.ended());
             }
             if since.elapsed() > OPENS {
-                return Err(BridgeError::Shut { after: OPENS });
+                return Err(BridgeError::Shut { after: OPENS, log: self.log.clone() });
             }
             std::thread::sleep(LOOK);
         }
@@ -130,6 +133,10 @@ impl Bridge {
             }
         }
         self.remove()
+    }
+
+    fn ended(&self) -> BridgeError {
+        BridgeError::Ended { log: self.log.clone() }
     }
 
     fn remove(&self) -> Result<(), BridgeError> {

@@ -40,7 +40,8 @@ pub struct Failure {
     pub interrupted: bool,
     /// The step that could not be undone, and why.
     pub undo: Option<(StepKind, String)>,
-    /// New lines in the logs of the services and the site since the run began.
+    /// New lines in the logs of the services and the site since the run began: until the failure, and, if a step could not be undone,
+    /// also while it was.
     pub logs: Vec<NewLines>,
     /// Where the whole output of the run is.
     pub transcript: Option<PathBuf>,
@@ -122,6 +123,16 @@ impl Failure {
             logs: Vec::new(),
             transcript: None,
             cause: Cause::default(),
+        }
+    }
+
+    /// Adds lines that were written later.
+    pub(crate) fn add_logs(&mut self, later: Vec<NewLines>) {
+        for new in later {
+            match self.logs.iter_mut().find(|log| log.source == new.source) {
+                Some(log) => log.lines.extend(new.lines),
+                None => self.logs.push(new),
+            }
         }
     }
 }

@@ -103,6 +103,15 @@ impl LogMark {
         self
     }
 
+    /// Marks the ends of the same files and journals as they are now.
+    #[must_use]
+    pub(crate) fn renewed(&self) -> Self {
+        let files = self.files.iter().map(|marked| (marked.name.as_str(), &marked.path));
+        let since = SystemTime::now();
+        let units = self.units.iter().map(|marked| MarkedUnit { since, ..marked.clone() });
+        LogMark { units: units.collect(), ..LogMark::of_files(files) }
+    }
+
     /// Returns the last lines of each file and journal that were written since, at most `max_lines` of each, secrets removed. If
     /// there are more, the first traceback comes first: what failed later is often its consequence.
     ///

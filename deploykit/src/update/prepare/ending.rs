@@ -38,7 +38,9 @@ impl<'o> Preparation<'_, 'o> {
         });
         plan.notices.splice(0..0, self.notices.iter().cloned().chain(unread));
         plan.rehearsal.clone_from(&self.rehearsal);
-        let output = bridges.new.as_ref().map(|booted| ("web started beforehand", booted.log.clone()));
+        let output = [("web started beforehand", &bridges.new), ("old web started beforehand", &bridges.old)];
+        let output =
+            output.into_iter().filter_map(|(name, booted)| Some((name, booted.as_ref()?.bridge.log.clone())));
         let files = self.site.config().logs.iter().map(|(name, path)| (name.as_str(), path.clone()));
         Box::new(Update {
             site: self.site.clone(),

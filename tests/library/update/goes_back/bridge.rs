@@ -65,16 +65,16 @@ fn it_ends_with_a_killed_run_or_serves_until_the_recovery() {
     // Nobody serves any more: the service's own web is started.
     publish_good(&site, "3");
     kill_at(&site, "open-gate finished");
-    kill(&site);
+    kill(&bridge(&site));
     let report = forward(&site).unwrap().expect("an unfinished run");
     assert_eq!(report.outcome, Outcome::Updated, "{:#?}\n{}", report.failure, site.logs());
     assert_recovered(&site, "open-gate finished", "3");
 }
 
-/// Kills all its processes.
+/// Kills all processes of the one in a directory.
 #[track_caller]
-fn kill(site: &TestSite) {
-    let master = fs::read_to_string(bridge(site).join("master")).unwrap();
+pub(super) fn kill(directory: &Path) {
+    let master = fs::read_to_string(directory.join("master")).unwrap();
     let pid = master.split(&[' ', ','][..]).find_map(|word| word.parse().ok()).and_then(Pid::from_raw);
     kill_process_group(pid.unwrap(), Signal::KILL).unwrap();
 }
@@ -108,28 +108,37 @@ fn the_web_boots_in_the_window_if_it_is_killed() {
     let _alone = alone();
     let Some(site) = site(Holder::Supervisor) else { return };
     publish_column(&site);
-    let mut told = Vec::new();
-    let loaded = load(&site);
-    let mut watch = |record: &Record| {
-        told.push(record.clone());
-        if matches!(&record.event, Event::StepFinished { step, .. } if *step == "code") {
-            kill(&site);
-        }
-    };
-    let report = match update::prepare(&loaded, &Request::default(), None, &mut watch) {
-        Ok(Prepared::Ready(update)) => update.run().unwrap(),
-        other => panic!("{other:?}"),
-    };
+    let (report, told) = killed_after_code(&site, &bridge(&site));
     assert_eq!(report.outcome, Outcome::Updated, "{:#?}\n{}", report.failure, site.logs());
-    let notice = "the web server that was started beforehand has ended; the web service is started instead";
-    assert!(report.notices.iter().any(|one| one == notice), "{:#?}", report.notices);
-    let told = Told(told);
     let served: Vec<_> =
         told.done().into_iter().filter(|step| ["open-gate", "hand-over"].contains(step)).collect();
     assert_eq!(served, ["open-gate", "hand-over"]);
     let left = left_of_bridge(&site);
     assert!(left.is_empty(), "{left:#?}");
     assert_tidy(&site);
+}
+
+/// Updates, and kills one of the web servers that were started beforehand in the window. The report names its log.
+#[track_caller]
+pub(super) fn killed_after_code(site: &TestSite, directory: &Path) -> (Report, Told) {
+    let mut told = Vec::new();
+    let loaded = load(site);
+    let mut watch = |record: &Record| {
+        told.push(record.clone());
+        if matches!(&record.event, Event::StepFinished { step, .. } if *step == "code") {
+            kill(directory);
+        }
+    };
+    let report = match update::prepare(&loaded, &Request::default(), None, &mut watch) {
+        Ok(Prepared::Ready(update)) => update.run().unwrap(),
+        other => panic!("{other:?}"),
+    };
+    let name = directory.file_name().unwrap().to_str().unwrap();
+    let log = loaded.state().runs().unwrap().pop().unwrap().path.join(format!("{name}.log"));
+    let ended = format!("the web server that was started beforehand has ended (see `{}`)", log.display());
+    let notice = format!("{ended}; the web service is started instead");
+    assert!(report.notices.contains(&notice), "{:#?}", report.notices);
+    (report, Told(told))
 }
 
 #[test]

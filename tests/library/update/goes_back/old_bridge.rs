@@ -1,6 +1,6 @@
 //! The old version's web server, which is started a second time beforehand and serves when an update is undone.
 
-use super::bridge::{assert_recovered, back};
+use super::bridge::{assert_recovered, back, killed_after_code};
 use super::killed::kill_once;
 use super::*;
 use crate::support::apart::old_bridge;
@@ -108,5 +108,49 @@ fn it_serves_until_the_recovery() {
     assert!(matches!(error, UpdateError::Unfinished { .. }), "{error}");
     assert_eq!(back(&site).unwrap().unwrap().outcome, Outcome::RolledBack);
     assert_recovered(&site, "old-bridge/free", "1");
+    assert_same(&before, &still(&site));
+}
+
+#[test]
+fn the_old_version_boots_if_it_is_killed() {
+    let _alone = alone();
+    let Some(site) = site(Holder::Supervisor) else { return };
+    let before = still(&site);
+    publish_failing_migration(&site);
+    let (report, _) = killed_after_code(&site, &old_bridge(&site));
+    assert_eq!(report.outcome, Outcome::RolledBack, "{:#?}\n{}", report.failure, site.logs());
+    assert_recovered(&site, "no time", "1");
+    assert_same(&before, &still(&site));
+}
+
+#[test]
+fn what_it_writes_is_shown_if_its_pages_are_wrong() {
+    let _alone = alone();
+    let Some(site) = site(Holder::Supervisor) else { return };
+    let sign = site.root.join("spoilt");
+    let fails = format!(
+        "\ninner = application\n\n\ndef application(*args):\n    if os.path.exists({sign:?}):\n        \
+         raise RuntimeError(\"it was spoilt\")\n    return inner(*args)\n"
+    );
+    site.publish(|tree| append(tree, "project/config/wsgi.py", &fails)).unwrap();
+    updated(&site);
+    let spoil = format!("touch {}; false", sign.display());
+    let step = format!("run = [\"sh\", \"-c\", \"{spoil}\"]\n");
+    add(&site, &format!("[[steps]]\nname = \"spoil\"\nafter = \"code\"\n{step}"));
+    publish_good(&site, "next");
+    let before = still(&site);
+    let report = run_update(&site).unwrap();
+    assert_eq!(report.outcome, Outcome::Held, "{report:#?}");
+    let failure = report.failure.unwrap();
+    assert_eq!(failure.step, "spoil");
+    let (step, error) = failure.undo.as_ref().unwrap();
+    assert!(*step == "stop-web" && error.contains("got 500"), "{step}: {error}");
+    let log = failure.logs.iter().find(|log| log.source.ends_with("old-bridge.log"));
+    let log = log.unwrap_or_else(|| panic!("{:#?}", failure.logs));
+    assert!(log.lines.iter().any(|line| line.contains("it was spoilt")), "{:#?}", log.lines);
+
+    fs::remove_file(&sign).unwrap();
+    assert_eq!(back(&site).unwrap().unwrap().outcome, Outcome::RolledBack);
+    assert_recovered(&site, "no time", "1");
     assert_same(&before, &still(&site));
 }
