@@ -5,13 +5,17 @@ mod program;
 use std::fs;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use rustix::process::Signal;
+
 use crate::run::{on, wait_for};
+use crate::support::apart::{bridge, left_of_bridge, old_bridge, waits};
 use crate::support::held::{among_visitors, assert_all_served, entries};
 use crate::support::releases::{publish_failing_migration, publish_good};
 use crate::support::site::TestSite;
 use crate::support::site::demo_site::{Holder, NEW_SECRET};
 use crate::support::snapshot::{Snapshot, assert_same};
 use crate::support::systemd::{inside, systemctl, unit};
+use crate::updates::Pause;
 
 const HOLDER: Holder = Holder::Keeper(env!("CARGO_BIN_EXE_deploykit"));
 
@@ -92,6 +96,33 @@ fn nobody_notices_an_update_under_supervisor() {
         assert_eq!(site.release().as_deref(), Some(name));
     }
     assert_eq!(site.processes()["gunicorn"].pid, keeper);
+}
+
+#[test]
+fn nobody_notices_an_update_that_is_interrupted_in_the_window() {
+    let _alone = alone();
+    let Some(mut site) = TestSite::builder().nginx().held_by(HOLDER).build() else { return };
+    patient(&site);
+    site.start().unwrap_or_else(|error| panic!("{error}"));
+    let pause = Pause::after(&site, "code");
+    publish_good(&site, "next");
+    let (before, snapshot) = (entries(&site), Snapshot::of(&site).without_entries());
+    let (done, seen) = among_visitors(&site, || {
+        let update = on(&site, &["update", "-y"]).start();
+        pause.wait();
+        assert!(waits(&bridge(&site)) && waits(&old_bridge(&site)));
+        update.signal(Signal::INT);
+        update.finish().expect(5)
+    });
+    assert_all_served(&site, before, &seen, &["1"]);
+    assert!(done.stderr.contains("Interrupted during step `pause`\n"), "{}", done.stderr);
+    assert!(done.stderr.contains(" serves again; requests waited for "), "{}", done.stderr);
+    assert!(!done.stderr.contains("instead"), "{}", done.stderr);
+    let left = left_of_bridge(&site);
+    assert!(left.is_empty(), "{left:#?}");
+    let answer = site.page("/version/").unwrap();
+    assert!(!answer.headers.contains_key("x-deploykit-bridge"), "{answer:?}");
+    assert_same(&snapshot, &Snapshot::of(&site).without_entries());
 }
 
 #[test]
