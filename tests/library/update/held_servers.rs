@@ -7,36 +7,68 @@ use crate::support::releases::publish_good;
 use crate::support::services::server;
 use crate::support::site::TestSite;
 use crate::support::site::demo_site::Holder;
+use crate::support::systemd::{inside, systemctl, unit};
 use crate::support::visitor::Seen;
 
 /// In lower case.
 const HEADER: &str = "x-deploykit-bridge";
 
+const UVICORN: &str = "uvicorn --workers 2 --interface wsgi config.wsgi:application --fd";
+const HYPERCORN: &str = "hypercorn config.wsgi:application -b fd://";
+
 #[test]
 fn uvicorn() {
-    nobody_notices("uvicorn", "uvicorn --workers 2 --fd 0 --interface wsgi config.wsgi:application", 2);
+    let _alone = alone();
+    nobody_notices("uvicorn", &format!("{UVICORN} 0"), 2, Holder::Supervisor);
 }
 
 #[test]
 fn hypercorn() {
-    nobody_notices("hypercorn", "hypercorn -b fd://0 config.wsgi:application", 1);
+    let _alone = alone();
+    nobody_notices("hypercorn", &format!("{HYPERCORN}0"), 1, Holder::Supervisor);
+}
+
+#[test]
+fn uvicorn_under_systemd() {
+    let _alone = alone();
+    if inside(&uvicorn_under_systemd) {
+        nobody_notices("uvicorn", &format!("{UVICORN} 3"), 2, Holder::Systemd);
+    }
+}
+
+#[test]
+fn hypercorn_under_systemd() {
+    let _alone = alone();
+    if inside(&hypercorn_under_systemd) {
+        nobody_notices("hypercorn", &format!("{HYPERCORN}3"), 1, Holder::Systemd);
+    }
 }
 
 /// Updates a site that this Python module serves.
-fn nobody_notices(name: &str, module: &str, workers: usize) {
-    let _alone = alone();
+fn nobody_notices(name: &str, module: &str, workers: usize, holder: Holder) {
     let Some(program) = server(name) else { return };
-    let Some(mut site) = patient(Holder::Supervisor) else { return };
+    let Some(mut site) = patient(holder) else { return };
     // The server is outside of the site's virtualenv, as a person's own choice may be.
     let packages = program.parent().unwrap().parent().unwrap().join("lib");
     let packages = fs::read_dir(&packages).unwrap().next().unwrap().unwrap().path().join("site-packages");
     let bin = site.virtualenv.join("bin");
     let (packages, bin) = (packages.display(), bin.display());
-    let text = fs::read_to_string(&site.supervisor_config).unwrap();
-    let gunicorn = format!("{bin}/gunicorn --workers 2 -b fd://0 config.wsgi");
-    assert!(text.contains(&gunicorn), "{text}");
-    let command = format!("env PYTHONPATH={packages} {bin}/python -m {module}");
-    fs::write(&site.supervisor_config, text.replace(&gunicorn, &command)).unwrap();
+    let served = |text: &str, gunicorn: &str| {
+        let gunicorn = format!("{bin}/gunicorn {gunicorn}");
+        assert!(text.contains(&gunicorn), "{text}");
+        text.replace(&gunicorn, &format!("/usr/bin/env PYTHONPATH={packages} {bin}/python -m {module}"))
+    };
+    if holder == Holder::Systemd {
+        let [(socket, listens), (service, serves)] = site.units();
+        unit(socket, &listens);
+        // Only gunicorn tells systemd when it is ready.
+        let serves = serves.replace("Type=notify", "Type=exec");
+        unit(service, &served(&serves, "--workers 2 config.wsgi"));
+        systemctl(&["start", socket]);
+    } else {
+        let text = fs::read_to_string(&site.supervisor_config).unwrap();
+        fs::write(&site.supervisor_config, served(&text, "--workers 2 -b fd://0 config.wsgi")).unwrap();
+    }
     site.start().unwrap_or_else(|error| panic!("{error}"));
     publish_good(&site, "next");
     let before = entries(&site);
