@@ -1,7 +1,8 @@
 //! Commands of `manage.py` in a fork of the Django that waits.
 //!
 //! That Django was booted from the staged tree. A first fork of it, the twin, replaces whatever names a staged path by the live
-//! one and checks that nothing is left; each command is a fork of the twin. See `probe/deploykit_probe/fork.py`.
+//! one and checks that nothing is left; each command is a fork of the twin. See `probe/deploykit_probe/twin.py` and `fork.py`. Once
+//! the code and the packages are live, forks of the twin also answer what the waiting Django is asked: they migrate.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -52,11 +53,13 @@ pub struct Places<'p> {
     pub tree: [&'p Path; 2],
     /// The virtualenv.
     pub virtualenv: [&'p Path; 2],
+    /// Where it is recorded what migrations do to files of the checkout, and where they keep what they remove.
+    pub changes: [&'p Path; 2],
 }
 
 impl Session {
-    /// Begins to make a fork that knows the live places instead of the staged ones, for commands to be run from; returns why
-    /// that cannot be. `is_live` tells whether the code and the packages of this session are the live ones.
+    /// Begins to make a fork that knows the live places instead of the staged ones, to migrate and to run commands from; returns
+    /// why that cannot be. `is_live` tells whether the code and the packages of this session are the live ones.
     ///
     /// # Errors
     ///
@@ -71,8 +74,11 @@ impl Session {
         let variable = |name: &&str| ((*name).to_owned(), variable(host, &command, name).into());
         let variables: Map<String, Value> = VARIABLES.iter().map(variable).collect();
         let [tree, virtualenv] = [places.tree, places.virtualenv].map(|pair| pair.map(names::text));
-        let request =
-            json!({ "do": "begin_twin", "tree": tree, "packages": virtualenv, "environment": variables });
+        let [file, aside] = places.changes.map(names::text);
+        let changes = json!({ "file": file, "aside": aside });
+        let request = json!({
+            "do": "begin_twin", "tree": tree, "packages": virtualenv, "environment": variables, "changes": changes,
+        });
         let cannot = self.possible(host, request)?;
         if cannot.is_none() {
             self.twin = Some(Twin { live: places.live.clone(), is_live: Box::new(is_live), is_ready: false });
@@ -96,8 +102,13 @@ impl Session {
     }
 
     fn possible(&mut self, host: &Host, request: Value) -> Result<Option<String>, DjangoError> {
-        let possible: Possible = self.ask(host, "fork", request, Some(READ))?;
+        let possible: Possible = self.ask_itself(host, "fork", request, Some(READ))?;
         Ok(possible.cannot.map(|reason| host.redactor().redact(&reason).into_owned()))
+    }
+
+    /// Tells whether a fork that knows the live places answers now.
+    pub fn is_moved(&self) -> bool {
+        self.twin.as_ref().is_some_and(Twin::answers)
     }
 
     /// Tells whether this command is one of the live site's `manage.py` and can be run in a fork now.
@@ -124,7 +135,7 @@ impl Session {
         }
         host.note(&format!("$ {line}"));
         let started = Instant::now();
-        let begun: Begun = self.ask(&steady, "command", request, Some(READ))?;
+        let begun: Begun = self.ask_itself(&steady, "command", request, Some(READ))?;
         let start = |source| CommandError::Start { command: line.clone(), source };
         let fork = Grandchild::new(begun.pid).map_err(start)?;
         let join = self.write(host, "command", &json!({ "do": "join" }).to_string());

@@ -47,7 +47,7 @@ pub struct Session {
     boot_time: Duration,
     /// `None` once it has ended.
     pub(super) process: Option<Process>,
-    /// What commands are forked from, if there is such a fork.
+    /// A fork that answers once the code is live, and that commands are forked from, if there is one.
     pub(super) twin: Option<Twin>,
     progress: Vec<MigrationProgress>,
     observer: Option<Observer>,
@@ -205,7 +205,8 @@ impl Session {
     /// Tells whether it runs the code and the environment of this project.
     #[must_use]
     pub fn stands_for(&self, project: &Project) -> bool {
-        self.project == *project || self.also.contains(project)
+        let is_twin = |twin: &Twin| twin.live == *project && twin.answers();
+        self.project == *project || self.also.contains(project) || self.twin.as_ref().is_some_and(is_twin)
     }
 
     /// Says that another project is the same: the live one, once the staged tree and the staged virtualenv are in its place.
@@ -339,6 +340,21 @@ impl Session {
     }
 
     pub(super) fn ask<T: DeserializeOwned>(
+        &mut self,
+        host: &Host,
+        during: &'static str,
+        request: Value,
+        limit: Option<Duration>,
+    ) -> Result<T, DjangoError> {
+        let request = match &self.twin {
+            Some(twin) if twin.answers() => twin.request(&request),
+            _ => request,
+        };
+        self.ask_itself(host, during, request, limit)
+    }
+
+    /// Asks the process itself, also where a fork of it answers other requests.
+    pub(super) fn ask_itself<T: DeserializeOwned>(
         &mut self,
         host: &Host,
         during: &'static str,

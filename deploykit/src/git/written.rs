@@ -2,6 +2,7 @@
 //! live checkout: that is where the site's code would have written it.
 
 mod carry;
+mod changes;
 mod disk;
 mod record;
 

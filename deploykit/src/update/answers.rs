@@ -113,7 +113,7 @@ impl Facts {
         let known = Known {
             boot,
             migrations: self.pending().count() + usize::from(self.runs_command()),
-            boots: self.carrying.migrates_live(),
+            boots: self.boots_to_migrate(),
             bridged: self.bridges.new.is_some(),
             rehearsed: self.rehearsed.as_ref().and_then(Rehearsed::expected),
             copy: self.backups().map(Backup::duration).sum(),
@@ -198,6 +198,11 @@ impl Facts {
         command.change(&first.migrate.project, undo, old().all(|one| one.has_copy()))
     }
 
+    /// Tells whether the migrations run in a Django that boots for it in the window: nothing that is booted can write where they do.
+    fn boots_to_migrate(&self) -> bool {
+        self.carrying.migrates_live() && self.unforked.is_some()
+    }
+
     fn runs_command(&self) -> bool {
         self.command.as_ref().is_some_and(MigrateCommand::runs)
     }
@@ -233,23 +238,22 @@ impl Facts {
         is_declared.then_some(check)
     }
 
-    /// Adds the files that the migrations write into the staged tree: these are carried over.
+    /// Adds the files that the migrations write, to carry them over from the staged tree or to know them for an undo.
     fn migrate(&self, check: Check) -> Check {
         let Check::Change(mut change) = check else { return check };
+        if let Some(reason) = self.unforked.as_ref().filter(|_| !self.carrying.migrates_live()) {
+            change
+                .details
+                .push(format!("in the waiting Django, whose paths are those of the staged tree: {reason}"));
+        }
         let carry = self.carrying.at_migrate();
         let (carry, take_out) = (Action::CarryWritten(carry.clone()), Action::TakeOutWritten(carry));
-        let is_new = self.carrying.apart.new_files().next().is_some();
-        match (is_new, self.carrying.migrates_live()) {
-            (true, _) => {
-                change.actions.insert(0, carry);
-                change.undo.push(take_out);
-            }
-            (false, true) => {}
-            (false, false) => {
-                change.actions.push(carry);
-                change.undo.push(take_out);
-            }
+        // Once there is a new database, it is too late to say that there was none.
+        if self.carrying.apart.new_files().next().is_some() {
+            change.actions.insert(0, carry.clone());
         }
+        change.actions.push(carry);
+        change.undo.push(take_out);
         Check::Change(change)
     }
 
@@ -276,13 +280,14 @@ impl Facts {
     fn notices(&self, site: &Site) -> Vec<String> {
         let is_on = self.site.debug && site.config().environment == Environment::Production;
         let debug = is_on.then(|| "DEBUG is on in the new version's settings".to_owned());
-        let boots = self.carrying.apart.notice(self.session.boot_time());
-        let boots = boots.filter(|_| self.pending().next().is_some() || self.runs_command());
+        let boot = self.boots_to_migrate().then(|| self.session.boot_time());
+        let apart = self.carrying.apart.notice(boot);
+        let apart = apart.filter(|_| self.pending().next().is_some() || self.runs_command());
         let half = self.databases.iter().filter_map(|InDatabase { migrations, backup }| {
             let half = backup::warning(backup.as_ref(), &migrations.plan).filter(|_| !migrations.is_new)?;
             Some(self.named(migrations.alias(), half))
         });
-        debug.into_iter().chain(boots).chain(half).collect()
+        debug.into_iter().chain(apart).chain(half).collect()
     }
 }
 

@@ -202,11 +202,10 @@ impl<'s, 'o> Preparation<'s, 'o> {
         let is_restarted = differs && self.may_start_again(&states);
         let begins = is_restarted && !self.may_rehearse();
         let mut live_version = begins.then(|| self.begin_live_check(&live));
-        let (mut session, site, bytecode, unforked) = self.step(StepKind::Check, |this| {
+        let (mut session, site, bytecode) = self.step(StepKind::Check, |this| {
             let (mut session, site, found) = this.boot(&project, &tree, &packages)?;
             let bytecode = this.compile(&mut session, moved, &tree)?;
-            let unforked = this.begin_twin(&mut session, &site, &project, &tree)?;
-            Ok(((session, site, bytecode, unforked), found))
+            Ok(((session, site, bytecode), found))
         })?;
         if is_restarted && !begins {
             let has_sandbox = self.has_sandbox(&mut session);
@@ -241,6 +240,10 @@ impl<'s, 'o> Preparation<'s, 'o> {
         let outputs = self.or_fail(StepKind::Outputs, outputs)?;
         let by_command = command.as_ref().is_some_and(MigrateCommand::runs);
         let migrates = by_command || databases.iter().any(InDatabase::is_pending);
+        let is_due = by_command || databases.iter().any(|database| database.migrations.plan.is_due());
+        // It has loaded all migrations by now, and does not load them in the window.
+        let unforked = self.begin_twin(&mut session, &site, &project, &tree, is_due);
+        let unforked = self.or_fail(StepKind::Migrations, unforked)?;
         let mut databases = databases;
         let changes = moved.is_some() || !packages_stay || !outputs.is_empty();
         let is_needed = changes || migrates || changes_static(&collected);

@@ -62,20 +62,17 @@ impl Apart {
         self.databases.iter().filter(|file| file.is_new)
     }
 
-    /// Says that Django boots in the window for it.
-    pub(super) fn notice(&self, boot: Duration) -> Option<String> {
-        let what = match (self.databases.first(), self.uploads.first()) {
-            (Some(file), _) if file.is_new => {
-                format!("the database `{}` does not exist yet and starts empty", file.path.display())
-            }
-            (Some(file), _) => {
-                format!("the database `{}` is not linked into the staged tree", file.path.display())
-            }
-            (None, Some(directory)) => {
-                format!("the uploads below `{}` are not linked into the staged tree", directory.display())
-            }
-            (None, None) => return None,
-        };
+    /// Says which database is new, and of what is apart that Django boots in the window for it, if it does: after so long.
+    pub(super) fn notice(&self, boot: Option<Duration>) -> Option<String> {
+        let database = |file: &DatabaseFile, what| format!("the database `{}` {what}", file.path.display());
+        let new = self.new_files().next().map(|file| database(file, "does not exist yet and starts empty"));
+        let Some(boot) = boot else { return new };
+        let unlinked =
+            self.databases.first().map(|file| database(file, "is not linked into the staged tree"));
+        let uploads = self.uploads.first().map(|directory| {
+            format!("the uploads below `{}` are not linked into the staged tree", directory.display())
+        });
+        let what = new.or(unlinked).or(uploads)?;
         let seconds = boot.as_secs_f64().ceil();
         Some(format!("{what}: Django boots in the window to migrate (about {seconds} s)"))
     }

@@ -1,5 +1,6 @@
 //! Maintenance commands like CoralNet's.
 
+use std::path::Path;
 use std::time::Duration;
 
 use deploykit::Host;
@@ -117,7 +118,12 @@ fn a_django_that_is_forked_ends_an_announcement_and_a_fresh_one_where_it_cannot(
     assert!(announce("maintenanceoff").perform_within(&mut apart).is_err());
     assert!(site.path("maintenance.json").exists());
     let (top, virtualenv) = (&*site.project.directory, site.project.python.parent().unwrap());
-    let places = Places { live: &site.project, tree: [top; 2], virtualenv: [virtualenv; 2] };
+    let places = Places {
+        live: &site.project,
+        tree: [top; 2],
+        virtualenv: [virtualenv; 2],
+        changes: [Path::new(""); 2],
+    };
     assert_eq!(session.begin_twin(&host, &places, || true).unwrap(), None);
     assert_eq!(session.end_twin(&host).unwrap(), None);
     let mut context = Context { django: Some(session), ..Context::default() };

@@ -183,6 +183,7 @@ impl Forking {
             live: &project,
             tree: [&site.project.directory, &top],
             virtualenv: [virtualenv, virtualenv],
+            changes: [&live.path().join("changes"), &live.path().join("aside")],
         };
         let cannot = session.begin_twin(&host, &places, || true).unwrap();
         match cannot.map_or_else(|| session.end_twin(&host).unwrap(), Some) {
@@ -381,6 +382,7 @@ fn only_commands_of_the_live_site_are_forked_and_only_once_it_is_live() {
         live: &forking.project,
         tree: [&site.project.directory, &forking.project.directory],
         virtualenv: [virtualenv, virtualenv],
+        changes: [&forking.live.path().join("changes"), &forking.live.path().join("aside")],
     };
     assert_eq!(forking.session.begin_twin(&forking.host, &places, || false).unwrap(), None);
     assert!(!forking.session.can_fork(&ours), "not ready");

@@ -253,3 +253,62 @@ fn a_new_database_goes_with_what_sqlite_keeps_beside_it() {
     awaited.perform(&Host::new()).unwrap();
     assert_eq!(staged.live(), after, "the way to the new version brings the rows again");
 }
+
+/// What `changes.py` records is in its own tests.
+#[test]
+fn what_was_done_to_the_live_checkout_itself_is_undone() {
+    let staged = Staged::new();
+    let live = &staged.repositories.live;
+    staged.repositories.write("secret.key", "key");
+    let before = staged.live();
+    let carry = staged.carry();
+    carry.keep_links(&staged.find().links).unwrap();
+    let [changes, aside] = CarryWritten::changes(&carry.record);
+    let act = || {
+        let lines = [
+            r#"{"new": "made"}"#,
+            r#"{"new": "made/caf\u0000e9"}"#,
+            r#"{"new": "temporary"}"#,
+            r#"{"renamed": ["data/one", "made/one"]}"#,
+            r#"{"renamed": ["made/one", "made/first"]}"#,
+            // This one failed.
+            r#"{"renamed": ["secret.key", "made/secret.key"]}"#,
+            r#"{"removed": "data/two"}"#,
+            r#"{"replaced": "local.py"}"#,
+            r#"{"removed": "neve"#,
+        ];
+        write(&changes, &lines.join("\n"));
+        // A cache makes its directory wherever Django boots.
+        fs::create_dir_all(staged.tree.path.join("made")).unwrap();
+        write(&live.join("made").join(OsStr::from_bytes(b"caf\xe9")), "made");
+        fs::rename(live.join("data/one"), live.join("made/first")).unwrap();
+        for name in ["data/two", "local.py"] {
+            fs::create_dir_all(aside.join(name).parent().unwrap()).unwrap();
+            fs::rename(live.join(name), aside.join(name)).unwrap();
+        }
+        write(&live.join("local.py"), "LOCAL = 2\n");
+    };
+    // As if deploykit had been killed while the migration ran.
+    act();
+    let after = staged.live();
+    for _ in 0..2 {
+        carry.undo().unwrap();
+        assert_eq!(staged.live(), before);
+    }
+    fs::remove_dir_all(carry.record.with_extension("taken")).unwrap();
+
+    act();
+    for _ in 0..2 {
+        carry.perform(&Host::new()).unwrap();
+        assert_eq!(staged.live(), after, "it is done already");
+    }
+    assert!(!changes.exists() && staged.find().is_empty());
+    // It is not the one that was made.
+    staged.repositories.write("temporary", "of another");
+    let again = carry.again().unwrap();
+    staged.tree.remove(&Host::new()).unwrap();
+    again.undo().unwrap();
+    assert_eq!(staged.repositories.read("temporary"), "of another");
+    fs::remove_file(live.join("temporary")).unwrap();
+    assert_eq!(staged.live(), before);
+}

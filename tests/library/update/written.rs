@@ -49,6 +49,11 @@ fn move_database(tree: &Path) {
     append(tree, ".gitignore", "/rows/*\n!/rows/.gitkeep\n");
 }
 
+pub(super) fn start_thread(tree: &Path) {
+    let thread = "\nimport threading\nimport time\nthreading.Thread(target=time.sleep, args=(600,), daemon=True).start()\n";
+    append(tree, MODELS, thread);
+}
+
 fn break_home(tree: &Path) {
     let broken = "    raise RuntimeError(\"the home page is broken\")\n";
     edit(tree, VIEWS, "    entries = Entry.objects.all()\n", broken);
@@ -94,11 +99,34 @@ fn files_and_a_new_database() {
     publish(&[write_files, move_database]);
     let (report, _) = updated(&site);
     let notices = report.notices.join("\n");
-    assert!(notices.contains("`rows/site.sqlite3`") && notices.contains("boots in the window"), "{notices}");
+    assert!(notices.contains("`rows/site.sqlite3`") && !notices.contains("boots in the window"), "{notices}");
     let ask = "import sqlite3, sys; print(*sqlite3.connect(sys.argv[1]).execute('SELECT name FROM django_migrations WHERE app = \"guestbook\"'))";
     let rows = site.checkout.join("rows/site.sqlite3");
     let applied = run(site.python().args(["-c", ask]).arg(&rows)).unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(applied.trim(), "('0001_initial',) ('0002_summary',)");
     assert_eq!(read("summaries/first.txt"), read("keys/site.key"));
+    assert_tidy(&site);
+}
+
+/// A thread keeps Django from being forked.
+#[test]
+fn a_new_database_where_django_cannot_be_forked() {
+    let Some(site) = TestSite::builder().start() else { return };
+    let before = Snapshot::of(&site);
+    let publish = |edits: &[fn(&Path)]| {
+        let all = |tree: &Path| edits.iter().for_each(|edit| edit(tree));
+        site.publish(all).unwrap_or_else(|error| panic!("{error}"))
+    };
+    publish(&[move_database, start_thread, break_home]);
+    let failed = request(&site, &Request::default()).0.unwrap();
+    assert_eq!(failed.outcome, Outcome::RolledBack, "{:#?}", failed.failure);
+    assert_same(&before, &Snapshot::of(&site));
+    withdraw(&site);
+
+    publish(&[move_database, start_thread]);
+    let (report, _) = updated(&site);
+    let notices = report.notices.join("\n");
+    assert!(notices.contains("`rows/site.sqlite3`") && notices.contains("boots in the window"), "{notices}");
+    assert!(site.checkout.join("rows/site.sqlite3").exists());
     assert_tidy(&site);
 }

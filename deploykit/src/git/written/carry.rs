@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::Written;
+use super::changes::Change;
 use super::disk::{
     files_of, is_same, is_same_file, merge, remove_empty, remove_half, remove_if_empty, rename, replace,
 };
@@ -60,9 +61,10 @@ impl CarryWritten {
     #[must_use]
     pub fn carried(&self) -> Vec<PathBuf> {
         let path = |entry: &Entry| match entry {
-            Entry::Brought { path, .. } | Entry::Exchanged { path } | Entry::Awaited { path } => {
-                Some(path.to_path_buf())
-            }
+            Entry::Brought { path, .. }
+            | Entry::Made { path, .. }
+            | Entry::Exchanged { path }
+            | Entry::Awaited { path } => Some(path.to_path_buf()),
             Entry::Moved { .. } | Entry::PutAside { .. } => None,
         };
         Record::read(&self.record).unwrap_or_default().entries.iter().filter_map(path).collect()
@@ -74,13 +76,29 @@ impl CarryWritten {
         (look(&self.record) == Found::File).then(|| CarryWritten { looks: false, ..self.clone() })
     }
 
+    /// Returns where a process that writes into the live checkout itself records that beforehand, and where it keeps what it
+    /// removes or replaces, for a record.
+    #[must_use]
+    pub fn changes(record: &Path) -> [PathBuf; 2] {
+        ["changes", "aside"].map(|end| record.with_extension(end))
+    }
+
     fn links(&self) -> PathBuf {
         self.record.with_extension("links")
     }
 
     /// Where files of the live checkout are put that others took the place of.
     fn aside(&self, path: &Path) -> PathBuf {
-        self.record.with_extension("aside").join(path)
+        let [_, aside] = CarryWritten::changes(&self.record);
+        aside.join(path)
+    }
+
+    /// Reads the record, with what was done to the live checkout since.
+    fn recorded(&self) -> Result<Record, FileError> {
+        let mut record = Record::read(&self.record)?;
+        let [changes, _] = CarryWritten::changes(&self.record);
+        record.add(Change::read(&changes)?, &self.tree.repository)?;
+        Ok(record)
     }
 
     /// Where files are put that are taken out of the live checkout again.
@@ -102,7 +120,7 @@ impl CarryWritten {
     ///
     /// When git or the file system refuses, or the live checkout has something else in such a place.
     pub fn perform(&self, host: &Host) -> Result<(), GitError> {
-        let mut record = Record::read(&self.record)?;
+        let mut record = self.recorded()?;
         // What an earlier try left half done.
         self.carry(&record)?;
         let awaited = self.awaited.iter().map(|path| Entry::Awaited { path: path.as_path().into() });
@@ -126,8 +144,9 @@ impl CarryWritten {
             news.extend(self.entries(&written)?);
         }
         news.retain(|entry| !record.entries.contains(entry));
+        let [changes, _] = CarryWritten::changes(&self.record);
         if news.is_empty() && (record.done || record.entries.is_empty()) {
-            return Ok(());
+            return Ok(files::remove_file(&changes)?);
         }
         record.done = false;
         record.made.extend(self.missing_directories(&news));
@@ -135,7 +154,9 @@ impl CarryWritten {
         record.write(&self.record)?;
         self.carry(&record)?;
         record.done = true;
-        Ok(record.write(&self.record)?)
+        record.write(&self.record)?;
+        // What is made later in one of these places is another's.
+        Ok(files::remove_file(&changes)?)
     }
 
     fn entries(&self, written: &Written) -> Result<Vec<Entry>, FileError> {
@@ -185,6 +206,8 @@ impl CarryWritten {
         for entry in &record.entries {
             match entry {
                 Entry::Brought { path, .. } => self.bring(path)?,
+                // Only where it was taken out before.
+                Entry::Made { path, .. } => self.bring_from(&self.taken(path), path)?,
                 Entry::Exchanged { path } => {
                     if matches!(look(&self.staged(path)), Found::File | Found::Directory) {
                         rename(&self.live(path), &self.aside(path))?;
@@ -220,7 +243,7 @@ impl CarryWritten {
         let mut paths = BTreeSet::new();
         for entry in &record.entries {
             match entry {
-                Entry::Brought { path, files, .. } => {
+                Entry::Brought { path, files, .. } | Entry::Made { path, files, .. } => {
                     paths.insert(path.to_path_buf());
                     for (name, _) in files {
                         let inner = name.ancestors().filter(|name| !name.as_os_str().is_empty());
@@ -256,16 +279,20 @@ impl CarryWritten {
 
     /// Brings one path from the staged tree, or from where it was taken out to before.
     fn bring(&self, path: &Path) -> Result<(), GitError> {
-        let (staged, live, taken) = (self.staged(path), self.live(path), self.taken(path));
-        let from = match look(&staged) {
-            Found::Link(target) if self.tree.is_link(path, &target) => &taken,
-            Found::Nothing => &taken,
-            _ => &staged,
-        };
+        let (staged, taken) = (self.staged(path), self.taken(path));
+        match look(&staged) {
+            Found::Link(target) if self.tree.is_link(path, &target) => self.bring_from(&taken, path),
+            Found::Nothing => self.bring_from(&taken, path),
+            _ => self.bring_from(&staged, path),
+        }
+    }
+
+    fn bring_from(&self, from: &Path, path: &Path) -> Result<(), GitError> {
+        let live = self.live(path);
         if look(from) == Found::Nothing {
             return Ok(());
         }
-        if *from == taken && look(from) == Found::Directory && look(&live) == Found::Directory {
+        if *from == self.taken(path) && look(from) == Found::Directory && look(&live) == Found::Directory {
             return Ok(merge(from, &live)?);
         }
         if look(&live) != Found::Nothing && !is_same(from, &live)? {
@@ -303,11 +330,13 @@ impl CarryWritten {
     ///
     /// When the file system refuses.
     pub fn undo(&self) -> Result<(), GitError> {
-        let record = Record::read(&self.record)?;
+        let record = self.recorded()?;
         self.remove_halves(&record)?;
         for entry in record.entries.iter().rev() {
             match entry {
-                Entry::Brought { path, seen, files } => self.take_out(path, *seen, files)?,
+                Entry::Brought { path, seen, files } | Entry::Made { path, seen, files } => {
+                    self.take_out(path, *seen, files)?;
+                }
                 Entry::Exchanged { path } => {
                     let (live, aside) = (self.live(path), self.aside(path));
                     if look(&aside) != Found::Nothing {

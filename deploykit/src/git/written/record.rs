@@ -19,6 +19,8 @@ pub(super) enum Entry {
     /// It was brought to a place where nothing was.
     /// Of a directory, `files` are all that was in it, from there.
     Brought { path: Name, seen: Seen, files: Vec<(Name, Seen)> },
+    /// It was made in the live checkout itself.
+    Made { path: Name, seen: Seen, files: Vec<(Name, Seen)> },
     /// It was brought to the place of a file of the live checkout, which was put aside.
     Exchanged { path: Name },
     /// A file of the live checkout was renamed.

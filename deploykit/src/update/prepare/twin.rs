@@ -1,25 +1,30 @@
-//! The fork of the waiting Django that runs the site's own commands in the window.
+//! The fork of the waiting Django that migrates in the window and runs the site's own commands there.
 
 use std::fs;
 
+use procfs::process::Process;
+
 use super::{Failed, Preparation};
 use crate::django::{Places, Project, Session, SiteFacts};
-use crate::git::{self, StagedTree};
+use crate::git::{self, CarryWritten, StagedTree};
+use crate::keys::Size;
 use crate::site::Environment;
+use crate::update::written;
 
 impl Preparation<'_, '_> {
-    /// Begins to make it beside other work, if anything would run in it; returns why it cannot be made.
+    /// Begins to make it beside other work, if the update `migrates` or anything else would run in it; returns why it cannot be made.
     pub(super) fn begin_twin(
         &self,
         session: &mut Session,
         site: &SiteFacts,
         project: &Project,
         tree: &StagedTree,
+        migrates: bool,
     ) -> Result<Option<String>, Failed> {
         let config = self.site.config();
         let announces =
             config.environment == Environment::Production && self.site.maintenance_commands(site)?.is_some();
-        if !announces && !config.steps.iter().any(|step| step.may_be_forked()) {
+        if !migrates && !announces && !config.steps.iter().any(|step| step.may_be_forked()) {
             return Ok(None);
         }
         let live = self.site.project()?;
@@ -31,8 +36,16 @@ impl Preparation<'_, '_> {
             // Its modules are at other paths than the live ones will be.
             return Ok(Some("the packages are changed in place".to_owned()));
         }
-        let places =
-            Places { live: &live, tree: [&tree.path, &tree.repository], virtualenv: [&staged, &virtualenv] };
+        if let Some(reason) = has_no_room(session) {
+            return Ok(Some(reason));
+        }
+        let [changes, aside] = CarryWritten::changes(&self.directory().join(written::MIGRATE));
+        let places = Places {
+            live: &live,
+            tree: [&tree.path, &tree.repository],
+            virtualenv: [&staged, &virtualenv],
+            changes: [&changes, &aside],
+        };
         let (repository, commit) = (tree.repository.clone(), self.to.clone());
         let is_live = {
             let (staged, virtualenv) = (staged.clone(), virtualenv.clone());
@@ -45,7 +58,7 @@ impl Preparation<'_, '_> {
         Ok(session.begin_twin(&self.host, &places, is_live)?)
     }
 
-    /// Waits until it is ready; returns why the site's own commands run in processes of their own.
+    /// Waits until it is ready; returns why the site's own commands run in processes of their own, and migrations in the waiting Django.
     pub(super) fn end_twin(
         &self,
         session: &mut Session,
@@ -56,4 +69,16 @@ impl Preparation<'_, '_> {
             None => Ok(session.end_twin(&self.host)?),
         }
     }
+}
+
+/// Says that there is too little memory for another Django: a fork that changes all its objects shares hardly any with the other one.
+fn has_no_room(session: &Session) -> Option<String> {
+    let process = Process::new(i32::try_from(session.id()?).ok()?).ok()?;
+    let kilobytes = process.status().ok()?.vmrss?;
+    // Twice: it may grow while it migrates.
+    let needed = Size(kilobytes.saturating_mul(2 * 1024));
+    let (available, _) = crate::host::available_memory()?;
+    (available < needed).then(|| {
+        format!("a fork of the waiting Django needs {needed} of memory (twice its own), and {available} is available")
+    })
 }

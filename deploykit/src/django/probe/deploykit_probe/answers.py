@@ -52,12 +52,17 @@ def seal() -> None:
         setattr(sys, "__%s__" % name, stream)
 
 
-def send(value: Json) -> None:
-    """Writes one line for deploykit."""
+def line_of(value: Json) -> bytes:
+    """Returns a line that deploykit reads."""
     # A byte of a file name that is not UTF-8 is a lone surrogate here, and a NUL with two digits in JSON.
     text = json.dumps(value, ensure_ascii=False, default=str)
     text = re.sub("[\udc80-\udcff]", lambda found: "\\u0000%02x" % (ord(found.group()) - 0xDC00), text)
-    data = text.encode("utf-8", "replace") + b"\n"
+    return text.encode("utf-8", "replace") + b"\n"
+
+
+def send(value: Json) -> None:
+    """Writes one line for deploykit."""
+    data = line_of(value)
     try:
         while data:
             data = data[ANSWERS.write(data) :]

@@ -119,16 +119,20 @@ def let_connections_go(alias: str) -> None:
     del connections[alias]
 
 
-def close_all() -> None:
-    """Closes this thread's connections, with their pools."""
+def known() -> list[Connection]:
+    """Returns this thread's connections."""
     connections = getattr(sys.modules.get("django.db"), "connections", None)
     if connections is None:
-        return
+        return []
     try:
-        opened = connections.all(initialized_only=True)
+        return list(connections.all(initialized_only=True))
     except TypeError:
-        opened = connections.all()
-    for connection in opened:
+        return list(connections.all())
+
+
+def close_all() -> None:
+    """Closes this thread's connections, with their pools."""
+    for connection in known():
         for close in ("close", "close_pool"):
             try:
                 getattr(connection, close, lambda: None)()

@@ -6,11 +6,15 @@ import copy
 import os
 from typing import Any, Callable
 
+from .connections import known
 from .kinds import Connection
 from .moved import Moves
 
 # The attributes in which the drivers' wrappers, such as those for JSON, keep their values.
 WRAPPED = ("obj", "_obj", "adapted", "_wrapped")
+
+# The name of the receiver that watches connections.
+WATCH = "deploykit paths"
 
 
 class LivePaths:
@@ -24,7 +28,7 @@ class LivePaths:
         """Watches all connections from now on."""
         from django.db.backends.signals import connection_created
 
-        connection_created.connect(self.watch, weak=False, dispatch_uid="deploykit paths")
+        connection_created.connect(self.watch, weak=False, dispatch_uid=WATCH)
 
     def watch(self, connection: Connection, **kwargs: Any) -> None:
         """Watches a connection, which may have been open before."""
@@ -64,3 +68,12 @@ class LivePaths:
                 # The attributes of a wrapper that is not written in Python are read-only.
                 value = type(value)(changed)
         return value
+
+
+def replace_no_more() -> None:
+    """Replaces no path any more: this process knows the checkout itself."""
+    from django.db.backends.signals import connection_created
+
+    connection_created.disconnect(dispatch_uid=WATCH)
+    for connection in known():
+        connection.execute_wrappers[:] = [one for one in connection.execute_wrappers if not isinstance(one, LivePaths)]

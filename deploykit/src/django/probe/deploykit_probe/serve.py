@@ -16,13 +16,11 @@ from . import (  # noqa: F401
     check,
     copies,
     database,
-    fork,
     network,
     origin,
     overrides,
     own_command,
     pages,
-    patience,
     pooling,
     programs,
     rows,
@@ -30,34 +28,15 @@ from . import (  # noqa: F401
     site,
     static,
     step_view,
+    twin,
     workers,
 )
+from .answering import answered, let_go
 from .answers import ANSWERS, received, seal, send
-from .connections import Directed, close_all
 from .errors import Failed, failure, guarded
 from .kinds import Json
 from .live_paths import LivePaths
-from .patience import Watched, be_patient
-from .registry import ANSWERING
-
-
-def let_go() -> None:
-    """Holds no connection and no lock while it waits."""
-    patience.change_no_more()
-    close_all()
-
-
-def answered(request: Json) -> Json:
-    """Answers a request."""
-    alias = request.get("database")
-    try:
-        with Directed(request.get("direct")), Watched(alias):
-            try:
-                return {"ok": ANSWERING[request["do"]](request)}
-            except BaseException as error:
-                return failure(error)
-    except BaseException as error:
-        return failure(error)
+from .patience import be_patient
 
 
 def serve(requests: IO[bytes]) -> None:

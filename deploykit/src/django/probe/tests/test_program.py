@@ -69,6 +69,7 @@ def test_every_request_has_one_function() -> None:
         migrate
         migrate_by_command
         migrations
+        moved
         network
         own_command
         ping
