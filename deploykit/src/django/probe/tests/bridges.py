@@ -369,7 +369,14 @@ class Page:
         """Returns the body."""
         head, _, body = self.read().partition("\r\n\r\n")
         assert head.startswith("HTTP/1."), head
-        return body
+        if "\r\ntransfer-encoding: chunked" not in head.lower():
+            return body
+        parts = []
+        while body:
+            size, _, body = body.partition("\r\n")
+            parts.append(body[: int(size, 16)])
+            body = body[int(size, 16) + 2 :]
+        return "".join(parts)
 
     @property
     def status(self) -> int:

@@ -18,8 +18,8 @@ NAMES = (
 
 # What serves, beside Django.
 SERVERS = (
-    "gevent greenlet gunicorn h11 h2 hpack hypercorn hyperframe priority uvicorn uvicorn_worker wsproto zope_event"
-    " zope_interface"
+    "gevent greenlet gunicorn h11 h2 hpack httptools hypercorn hyperframe priority uvicorn uvicorn_worker uvloop wsproto"
+    " zope_event zope_interface"
 )
 
 

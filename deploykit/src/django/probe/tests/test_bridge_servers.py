@@ -15,13 +15,16 @@ SERVERS = ("uvicorn", "hypercorn")
 
 # Servers with their applications and options.
 KINDS = {
-    "uvicorn": ("uvicorn", "config.asgi:application", ()),
+    "uvicorn": ("uvicorn", "config.asgi:application", ("--loop", "asyncio", "--http", "h11")),
+    # Of its own accord, it takes `uvloop` and `httptools` where they are installed.
+    "uvicorn-uvloop": ("uvicorn", "config.asgi:application", ("--loop", "uvloop", "--http", "httptools")),
     "uvicorn-workers": ("uvicorn", "config.asgi:application", ("--workers", "2")),
     "uvicorn-wsgi": ("uvicorn", "config.wsgi:application", ("--interface", "wsgi")),
     "uvicorn-factory": ("uvicorn", "asgi:get_asgi_application", ("--factory", "--app-dir", "config")),
     "hypercorn": ("hypercorn", "config.asgi:application", ()),
     "hypercorn-workers": ("hypercorn", "config.asgi:application", ("--workers", "2")),
     "hypercorn-alone": ("hypercorn", "config.asgi:application", ("--workers", "0")),
+    "hypercorn-uvloop-workers": ("hypercorn", "config.asgi:application", ("-k", "uvloop", "--workers", "2")),
     "hypercorn-wsgi": ("hypercorn", "wsgi:config.wsgi:application", ()),
 }
 
@@ -107,7 +110,7 @@ def test_it_waits_and_nothing_is_left(site: Site, kind: str) -> None:
     assert site.files() == sorted({*files, "app/uploads/events"})
 
 
-@pytest.mark.parametrize("kind", ["uvicorn", "uvicorn-workers", "hypercorn", "hypercorn-workers", "hypercorn-alone"])
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if not kind.endswith(("-wsgi", "-factory"))])
 def test_it_can_be_ended_while_the_gate_is_shut(site: Site, kind: str) -> None:
     """At once, with the end of its application."""
     of(site, kind)
