@@ -134,6 +134,7 @@ fn plan(criterion: &mut Criterion) {
             environment: "production".to_owned(),
             from: "0".repeat(40),
             to: "1".repeat(40),
+            digest: None,
             rolls_back: None,
             rollback: None,
             rehearsal: None,

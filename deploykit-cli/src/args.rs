@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use deploykit::update::PausePoint;
 
 pub use self::named::{
     CheckArgs, ExecArgs, HoldArgs, HoldSocketArgs, ProjectArgs, ServiceArgs, ServicesCommand, Words,
@@ -206,6 +207,23 @@ pub struct UpdateArgs {
     /// Prepare completely, even when nothing seems to have changed
     #[arg(long)]
     pub look: bool,
+    /// Pause when the run has come so far: prepared, stopped, placed, migrated or started
+    #[arg(long, value_name = "POINT")]
+    pub until: Option<PausePoint>,
+    /// Let the paused run go on, to its end or to --until
+    #[arg(
+        long = "continue",
+        conflicts_with_all = [
+            "revision", "clear", "look", "at", "within", "now", "message", "broken", "no_rehearsal", "lock_wait", "events"
+        ]
+    )]
+    pub go_on: bool,
+    /// With --continue: refuse unless the plan has this digest, which a pause shows with --json
+    #[arg(long, requires = "go_on")]
+    pub digest: Option<String>,
+    // This is the process of a run that pauses.
+    #[arg(long, hide = true, requires = "until")]
+    pub detached: bool,
     #[command(flatten)]
     pub run: RunArgs,
 }
@@ -223,7 +241,7 @@ pub struct RollbackArgs {
 }
 
 // How an update or a rollback starts.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct RunArgs {
     /// Start the maintenance at this time, in the site's time zone
     #[arg(long, value_name = "HH:MM", value_parser = clock)]

@@ -15,7 +15,7 @@ use deploykit::action::ActionError;
 use deploykit::errors::MemoryError;
 use deploykit::internal::git::{GitError, LocalChangeKind};
 use deploykit::internal::journal::JournalError;
-use deploykit::internal::lock::LockError;
+use deploykit::internal::lock::{Holder, LockError};
 use deploykit::internal::owners::DistrustError;
 use deploykit::internal::state::OwnerError;
 use deploykit::operations::maintenance::MaintenanceError;
@@ -72,6 +72,9 @@ fn hint(error: &(dyn Error + 'static)) -> Option<String> {
             ActionError::Smoke(error) => hint(error),
             _ => None,
         };
+    }
+    if let Some(LockError::Held { holder: Some(Holder { paused: Some(_), .. }) }) = error.downcast_ref() {
+        return Some("`deploykit update --continue` lets it go on, `deploykit recover` rolls it back".into());
     }
     if let Some(LockError::Held { .. }) = error.downcast_ref() {
         return Some(

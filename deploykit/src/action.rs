@@ -66,6 +66,8 @@ pub enum Action {
     NeedMemory(crate::host::NeedsMemory),
     /// Waits until no job of the site runs.
     WaitForJobs(crate::jobs::WaitForJobs),
+    /// Waits until another process lets the run go on.
+    Pause(crate::pause::Pause),
     /// Exchanges two neighbours on the disk.
     Swap(Swap),
     /// Brings to the checkout what a step of the site's own made in the staged tree, or what was there before.
@@ -100,6 +102,8 @@ pub enum Action {
     Migrate(crate::django::Migrate),
     /// Migrates by a command of the site's own.
     MigrateByCommand(crate::django::MigrateByCommand),
+    /// Waits until the leader of several hosts has applied migrations, or has undone them.
+    FollowMigrations(crate::django::FollowMigrations),
     /// Copies the database into a file.
     BackupDatabase(crate::django::BackupDatabase),
     /// Restores the database to a recorded state.
@@ -139,6 +143,9 @@ pub enum ActionError {
     /// A job.
     #[error(transparent)]
     Jobs(#[from] crate::jobs::JobsError),
+    /// A pause.
+    #[error(transparent)]
+    Pause(#[from] crate::pause::PauseError),
     /// git.
     #[error(transparent)]
     Git(#[from] crate::git::GitError),
@@ -183,9 +190,11 @@ impl Action {
         match self {
             Action::Wait { .. }
             | Action::WaitForJobs(_)
+            | Action::Pause(_)
             | Action::NeedMemory(_)
             | Action::SmokeCheck(_)
             | Action::HandOver(_)
+            | Action::FollowMigrations(_)
             | Action::BackupDatabase(_) => true,
             Action::Service(action) => action.goal == Goal::StaysUp,
             _ => false,
@@ -200,8 +209,10 @@ impl Action {
             self,
             Action::Wait { .. }
                 | Action::WaitForJobs(_)
+                | Action::Pause(_)
                 | Action::SmokeCheck(_)
                 | Action::HandOver(_)
+                | Action::FollowMigrations(_)
                 | Action::Run { .. }
                 | Action::BuildVirtualenv(_)
         )
@@ -244,6 +255,7 @@ impl Action {
             Action::Wait { until, .. } => wait(*until, &context.host, Timestamp::now)?,
             Action::NeedMemory(need) => need.check()?,
             Action::WaitForJobs(wait) => wait.perform(&context.host)?,
+            Action::Pause(pause) => pause.perform(&context.host)?,
             Action::Swap(swap) | Action::SwapOutput(swap) => swap.perform()?,
             Action::PlaceFiles(placed) => placed.perform()?,
             Action::LinkLateFiles(late) => late.perform(&context.host).map(|_| ())?,
@@ -258,6 +270,7 @@ impl Action {
             Action::Service(service) => service.perform(&context.host)?,
             Action::Migrate(migrate) => migrate.perform(context)?,
             Action::MigrateByCommand(migrate) => migrate.perform(context)?,
+            Action::FollowMigrations(follow) => follow.perform(context)?,
             Action::BackupDatabase(backup) => backup.perform(context)?,
             Action::RestoreDatabase(restore) => restore.perform(context)?,
             Action::Announce(announce) => announce.perform_within(context)?,

@@ -65,6 +65,7 @@ mod keys;
 mod lock;
 mod names;
 pub mod operations;
+mod pause;
 pub mod plan;
 mod python;
 pub mod report;
@@ -89,6 +90,7 @@ pub mod errors {
     pub use crate::jobs::JobsError;
     pub use crate::journal::JournalError;
     pub use crate::lock::LockError;
+    pub use crate::pause::PauseError;
     pub use crate::python::{LockFileError, PythonError};
     pub use crate::services::ServiceError;
     pub use crate::smoke::SmokeError;
@@ -120,7 +122,7 @@ pub mod internal {
         };
     }
 
-    modules! { bridge django git http journal lock names python runner secrets smoke state }
+    modules! { bridge django git http journal lock names pause python runner secrets smoke state }
 }
 
 pub use action::{Action, ActionError, Context};

@@ -15,6 +15,7 @@ use thiserror::Error;
 use crate::host::files::{self, FileError, InPath};
 use crate::host::processes::own_line;
 use crate::host::{Host, users};
+use crate::pause::{Paused, Pauses};
 
 /// Polling interval while a run waits for the lock.
 const LOOK: Duration = Duration::from_millis(50);
@@ -33,11 +34,15 @@ pub struct Holder {
     pub since: Timestamp,
     /// What for: `update to 3f2a9c1`.
     pub purpose: String,
+    /// Where it pauses; `None`: it does not.
+    #[serde(default)]
+    pub paused: Option<Box<Paused>>,
 }
 
 impl fmt::Display for Holder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} (process {}) since {:.0}: {}", self.user, self.pid, self.since, self.purpose)
+        write!(f, "{} (process {}) since {:.0}: {}", self.user, self.pid, self.since, self.purpose)?;
+        self.paused.as_ref().map_or(Ok(()), |paused| write!(f, ", {paused}"))
     }
 }
 
@@ -110,6 +115,7 @@ impl Lock {
             pid: std::process::id(),
             since: Timestamp::now(),
             purpose: purpose.to_owned(),
+            paused: None,
         };
         let mut lock = Lock { file, _directory: directory, path: path.to_owned(), holder };
         lock.write()?;
@@ -154,7 +160,10 @@ impl Lock {
         {
             let mut text = String::new();
             file.read_to_string(&mut text).ok()?;
-            return serde_json::from_str(&text).ok();
+            let holder: Holder = serde_json::from_str(&text).ok()?;
+            let paused = Pauses::at(files::parent(path)).paused();
+            let paused = paused.filter(|paused| u32::try_from(paused.process.pid) == Ok(holder.pid));
+            return Some(Holder { paused: paused.map(Box::new), ..holder });
         }
         let directory = File::open(files::parent(path)).ok()?;
         is_held(&directory).then(|| nameless(&directory))
@@ -185,7 +194,8 @@ fn nameless(directory: &File) -> Holder {
     let pid = locks.lines().find_map(|line| process_of(line, inode)).unwrap_or_default();
     let since = std::fs::metadata(format!("/proc/{pid}")).and_then(|found| found.modified());
     let since = since.ok().and_then(|time| Timestamp::try_from(time).ok()).unwrap_or_else(Timestamp::now);
-    Holder { user: users::own_name(), pid, since, purpose: "a run whose lock file was removed".to_owned() }
+    let (user, purpose) = (users::own_name(), "a run whose lock file was removed".to_owned());
+    Holder { user, pid, since, purpose, paused: None }
 }
 
 /// Reads a line of `/proc/locks`, such as `1: FLOCK  ADVISORY  WRITE 4711 08:01:393217 0 EOF`.

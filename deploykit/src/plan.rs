@@ -94,6 +94,10 @@ pub struct Plan {
     pub to: String,
     /// The finished update that it rolls back; `None`: it is an update itself.
     pub rolls_back: Option<String>,
+    /// What hosts that serve one site must have in common: a digest of the target, the packages and the pending migrations; `None`
+    /// in a rollback.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
     /// Whether it can be rolled back once it is finished; `None`: it is a rollback itself.
     #[serde(default)]
     pub rollback: Option<LaterRollback>,

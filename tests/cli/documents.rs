@@ -69,6 +69,7 @@ fn every_example_is_held_against_the_binary() {
         include_str!("failures.rs"),
         include_str!("one_liners.rs"),
         include_str!("one_liners/files.rs"),
+        include_str!("phases.rs"),
         include_str!("rehearse.rs"),
         include_str!("services_hold.rs"),
         include_str!("signals.rs"),

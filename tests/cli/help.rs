@@ -177,6 +177,11 @@ Arguments:
 Options:
       --clear             Collect all static files, and remove everything else from STATIC_ROOT
       --look              Prepare completely, even when nothing seems to have changed
+      --until <POINT>     Pause when the run has come so far: prepared, stopped, placed, migrated or
+                          started
+      --continue          Let the paused run go on, to its end or to --until
+      --digest <DIGEST>   With --continue: refuse unless the plan has this digest, which a pause
+                          shows with --json
       --at <HH:MM>        Start the maintenance at this time, in the site's time zone
       --in <TIME>         Start the maintenance after this time, such as 20m
       --now               Start at once, without the configured notice

@@ -1,11 +1,7 @@
 //! `status`: how the site is, and with `--follow` the update that runs now, seen from another terminal.
 
-use std::fs::File;
-use std::io::{BufRead, BufReader};
-use std::time::Duration;
-
 use deploykit::Site;
-use deploykit::event::{Event, Observer, Record};
+use deploykit::event::{Observer, Record};
 use deploykit::internal::bridge::Bridge;
 use deploykit::internal::git::short;
 use deploykit::internal::journal::{can_finish, held_at};
@@ -13,6 +9,7 @@ use deploykit::internal::lock::{Holder, Lock};
 use deploykit::internal::state::{RunDirectory, State};
 use serde::Serialize;
 
+use super::follow;
 use super::maintenance::{self, Announced};
 use crate::args::{Global, StatusArgs};
 use crate::exit_code;
@@ -23,9 +20,6 @@ use crate::output::progress::Progress;
 use crate::output::report;
 use crate::output::visible::indented;
 use crate::output::{Ui, print};
-
-/// How often a follower looks for new events.
-const LOOK: Duration = Duration::from_millis(200);
 
 /// The document of `status --json`.
 #[derive(Debug, Serialize)]
@@ -53,7 +47,7 @@ struct Status {
 pub fn run(global: &Global, args: &StatusArgs, ui: Ui) -> Result<u8, Failure> {
     let site = super::partial_site(global)?;
     if args.follow {
-        return follow(&site, ui);
+        return show_run(&site, ui);
     }
     let status = look(&site)?;
     ui.answer(&document(&status), &text(&status))?;
@@ -150,7 +144,7 @@ fn text(status: &Status) -> String {
 }
 
 /// Shows the events of the run that holds the lock, from its beginning to its end.
-fn follow(site: &Site, ui: Ui) -> Result<u8, Failure> {
+fn show_run(site: &Site, ui: Ui) -> Result<u8, Failure> {
     let state = super::state(site)?;
     let Some(holder) = Lock::holder(&state.lock()) else {
         ui.say("no update is running");
@@ -158,54 +152,17 @@ fn follow(site: &Site, ui: Ui) -> Result<u8, Failure> {
     };
     ui.say(&with_times(&holder.to_string()));
     let mut progress = Progress::new(ui);
-    let mut events = None;
-    let mut line = String::new();
-    loop {
-        // Asked first: what a run wrote before it ended is read after that.
-        let alive = Lock::holder(&state.lock()).is_some_and(|now| now.pid == holder.pid);
-        if events.is_none() {
-            events = open_newest(&state, &holder).map_err(|error| Failure::refused(&error))?;
+    let observe = |record: &Record| {
+        if ui.json {
+            print(&format!("{}\n", serde_json::to_string(record).unwrap_or_default()))?;
         }
-        let read = match &mut events {
-            Some((_, reader)) => reader.read_line(&mut line).map_err(|error| Failure::refused(&error))?,
-            None => 0,
-        };
-        if !line.ends_with('\n') {
-            if read == 0 && !alive {
-                break;
-            }
-            std::thread::sleep(LOOK);
-            continue;
-        }
-        // A recovery continues the events of the interrupted run.
-        if let Ok(record) = serde_json::from_str::<Record>(&line)
-            && record.time >= holder.since
-        {
-            if ui.json {
-                print(&line)?;
-            }
-            progress.observe(&record);
-            if matches!(record.event, Event::RunFinished { .. }) {
-                break;
-            }
-        }
-        line.clear();
-    }
+        progress.observe(record);
+        Ok(())
+    };
+    let run = follow::follow(&state, &holder, holder.since, observe, || false)?;
     progress.flush();
-    if let Some(report) = events.and_then(|(run, _)| run.report()) {
+    if let Some(report) = run.and_then(|run| run.report()) {
         ui.say(&format!("\n{}", report::render(&report).trim_end()));
     }
     Ok(exit_code::DONE)
-}
-
-/// Opens the events of the newest run, unless it was over before the lock was taken.
-fn open_newest(state: &State, holder: &Holder) -> std::io::Result<Option<(RunDirectory, BufReader<File>)>> {
-    let Some(run) = state.runs().ok().and_then(|mut runs| runs.pop()) else { return Ok(None) };
-    let file = match File::open(run.events()) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        other => other?,
-    };
-    let written = file.metadata()?.modified()?;
-    let taken = std::time::SystemTime::from(holder.since);
-    Ok((written >= taken).then(|| (run, BufReader::new(file))))
 }

@@ -16,6 +16,7 @@ use deploykit::{Cancel, Site};
 use rustix::fs::OFlags;
 use rustix::termios::{QueueSelector, tcflush};
 
+use super::phased;
 use crate::args::{Global, RunArgs, UpdateArgs};
 use crate::exit_code;
 use crate::failure::Failure;
@@ -30,14 +31,24 @@ use crate::output::{PATIENCE, Ui};
 const LOOK: Duration = Duration::from_millis(50);
 
 pub fn run(global: &Global, args: &UpdateArgs, ui: Ui) -> Result<u8, Failure> {
+    if args.go_on {
+        return phased::go_on(global, args, ui);
+    }
+    if args.detached {
+        // It outlives the connection and the terminal of its caller.
+        let _ = rustix::process::setsid();
+    } else if args.until.is_some() {
+        return phased::begin(global, args, ui);
+    }
+    let run = RunArgs { yes: args.run.yes || args.detached, ..args.run.clone() };
     let site = super::site(global)?;
     let words = Words {
         not_done: "not updated",
         look_first: "confirm with `-y`, or look first with `deploykit plan`",
     };
-    go(&site, &args.run, words, ui, |request, cancel, watch| {
-        let (clear, look) = (args.clear, args.look);
-        let request = Request { revision: args.revision.clone(), clear, look, ..request };
+    go(&site, &run, words, ui, |request, cancel, watch| {
+        let (clear, look, until) = (args.clear, args.look, args.until);
+        let request = Request { revision: args.revision.clone(), clear, look, until, ..request };
         update::prepare(&site, &request, Some(cancel), watch)
     })
 }

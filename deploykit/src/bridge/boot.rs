@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::web::memory;
-use super::{Bridge, BridgeError, LOOK, Unfit, Web, own_pid};
+use super::{Bridge, BridgeError, LOOK, Unfit, Web};
 use crate::command::Command;
 use crate::django::{LOADER, Mounted, PROGRAM};
 use crate::error::warn;
@@ -101,8 +101,7 @@ impl Boot<'_> {
         let log = files::open_private(&self.log).map_err(|error| Unfit::of(&error))?;
         let since = Instant::now();
         let mut process = self.start(host, log).map_err(|error| Unfit::of(&error))?;
-        let main = i32::try_from(process.id()).ok().and_then(ProcessId::of);
-        let (Some(main), Some(owner)) = (main, ProcessId::of(own_pid())) else {
+        let Some(main) = i32::try_from(process.id()).ok().and_then(ProcessId::of) else {
             // It may run, and nothing would end it.
             let _ = process.kill();
             let _ = process.wait();
@@ -114,7 +113,7 @@ impl Boot<'_> {
             directory: self.directory.to_owned(),
             log: self.log.clone(),
             main,
-            owner,
+            owner: ProcessId::own(),
             boot: processes::boot(),
             stop_timeout: self.stop_timeout,
         };
@@ -129,7 +128,7 @@ impl Boot<'_> {
     }
 
     fn start(&self, host: &Host, log: File) -> Result<Child, CommandError> {
-        let [soft, hard] = self.web.files;
+        let ([soft, hard], owner) = (self.web.files, ProcessId::own());
         let shown = |one: &Mounted| json!([names::text(&one.staged), names::text(&one.live)]);
         let spec = json!({ "bridge": {
             "directory": names::text(self.directory),
@@ -144,7 +143,7 @@ impl Boot<'_> {
             "python": names::text(&self.python),
             "virtualenv": self.virtualenv.as_ref().map(shown),
             "show": self.show.iter().map(shown).collect::<Vec<Value>>(),
-            "owner": [own_pid(), ProcessId::of(own_pid()).map_or(0, |own| own.started)],
+            "owner": [owner.pid, owner.started],
             "header": BRIDGE_HEADER,
         } });
         let lines = format!("{}\n{spec}\n", Value::from(PROGRAM));

@@ -67,7 +67,7 @@ impl Bridge {
 
     /// Tells whether this process may open the gate.
     pub(crate) fn is_ours(&self) -> bool {
-        ProcessId::of(own_pid()) == Some(self.owner)
+        ProcessId::own() == self.owner
     }
 
     /// Opens the gate, and returns once the workers serve. Does nothing if it is open.
@@ -153,8 +153,4 @@ impl Bridge {
         let Some(text) = files::read(&path).at("read", &path)? else { return Ok(None) };
         serde_json::from_slice(&text).map(Some).map_err(std::io::Error::from).at("read", &path)
     }
-}
-
-fn own_pid() -> i32 {
-    i32::try_from(std::process::id()).unwrap_or_default()
 }

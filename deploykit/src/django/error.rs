@@ -149,6 +149,20 @@ pub enum DjangoError {
         /// Expected and not there.
         missing: Vec<MigrationId>,
     },
+    /// The leader did not apply or undo the migrations in time.
+    #[error(
+        "the leader has not {} the migrations within {limit}: {}",
+        if *undone { "undone" } else { "applied" },
+        differences.join("; ")
+    )]
+    NotFollowed {
+        /// How long it was waited for.
+        limit: String,
+        /// Whether they were to be undone.
+        undone: bool,
+        /// How the database differs from what it must be.
+        differences: Vec<String>,
+    },
     /// A migration failed. Earlier ones of the same run stay applied until the database is restored.
     #[error("{} failed", migration.as_ref().map_or_else(|| "`migrate`".to_owned(), |id| format!("migration `{id}`")))]
     MigrationFailed {

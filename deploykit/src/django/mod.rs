@@ -10,6 +10,7 @@ mod backup;
 mod context;
 mod error;
 mod facts;
+mod follow;
 mod fork;
 mod migrations;
 mod on_copy;
@@ -35,6 +36,7 @@ pub(crate) use backup::{backup_file, remove_half_copy};
 pub use context::Context;
 pub use error::{Conflict, DjangoError, Irreversible, Part, Raised};
 pub use facts::{CheckMessage, CheckReport, Database, Level, SiteFacts, StaticFacts};
+pub use follow::FollowMigrations;
 pub use fork::Places;
 pub(crate) use migrations::with_session;
 pub use migrations::{

@@ -30,6 +30,13 @@ impl ProcessId {
         }
     }
 
+    /// Returns this process.
+    #[must_use]
+    pub fn own() -> Self {
+        let pid = i32::try_from(std::process::id()).unwrap_or_default();
+        ProcessId::of(pid).unwrap_or(ProcessId { pid, started: 0 })
+    }
+
     /// Tells whether it has not ended; a zombie has.
     #[must_use]
     pub fn is_alive(&self) -> bool {

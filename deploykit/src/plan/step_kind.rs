@@ -5,6 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::Phase;
+use crate::pause::PausePoint;
 
 /// A kind of step. It is stored and shown by its name, such as `stop-web`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -45,6 +46,8 @@ pub enum StepKind {
     BootOldBridge,
     /// Makes the plan.
     Plan,
+    /// Waits until the run may go on to the announcement (`--until`).
+    PausePrepared,
     /// Announces the maintenance to users.
     Announce,
     /// Waits until the announced time.
@@ -57,6 +60,8 @@ pub enum StepKind {
     PageUp,
     /// Stops the web.
     StopWeb,
+    /// The same, once everything is stopped.
+    PauseStopped,
     /// Copies the database.
     Backup,
     /// Checks the target out in the live checkout.
@@ -67,10 +72,14 @@ pub enum StepKind {
     Virtualenv,
     /// Brings the static files live.
     Static,
+    /// The same, once the code, the packages and the static files are live.
+    PausePlaced,
     /// Starts the web before the migrations (`maintenance.start-early`).
     StartEarly,
     /// Applies the pending migrations, or reverses them.
     Migrate,
+    /// The same, once the migrations are applied.
+    PauseMigrated,
     /// Starts the services with `role = "required"`.
     StartRequired,
     /// Lets the web server that was started beforehand serve.
@@ -79,6 +88,8 @@ pub enum StepKind {
     StartWeb,
     /// Requests the pages until they are as expected.
     SmokeCheck,
+    /// The same, once the web is started and its pages are as expected.
+    PauseStarted,
     /// Removes the maintenance page.
     PageDown,
     /// Starts the workers and the timers.
@@ -98,16 +109,16 @@ pub enum StepKind {
 use StepKind::{
     Announce, Backup, BootBridge, BootOldBridge, Check, Code, Collect, Fetch, Finish, HandOver, Jobs,
     LiveCheck, MaintenanceOff, Migrate, Migrations, OpenGate, Outputs, Own, Packages, PageDown, PageUp,
-    Pages, Plan, RehearseMigrations, RehearsePages, Run, Secrets, Services, SmokeCheck, StagedTree,
-    StagedVirtualenv, StartEarly, StartRequired, StartWeb, StartWorkers, Static, StayUp, StopWeb,
-    StopWorkers, Virtualenv, Wait,
+    Pages, PauseMigrated, PausePlaced, PausePrepared, PauseStarted, PauseStopped, Plan, RehearseMigrations,
+    RehearsePages, Run, Secrets, Services, SmokeCheck, StagedTree, StagedVirtualenv, StartEarly,
+    StartRequired, StartWeb, StartWorkers, Static, StayUp, StopWeb, StopWorkers, Virtualenv, Wait,
 };
 
 /// Whether a step of the site's own may follow.
 const ANCHOR: bool = true;
 
 /// The built-in steps, in the order of an update.
-const STEPS: [(StepKind, &str, Phase, bool); 40] = [
+const STEPS: [(StepKind, &str, Phase, bool); 45] = [
     (Run, "run", Phase::Prepare, !ANCHOR),
     (Fetch, "fetch", Phase::Prepare, !ANCHOR),
     (Services, "services", Phase::Prepare, !ANCHOR),
@@ -125,23 +136,28 @@ const STEPS: [(StepKind, &str, Phase, bool); 40] = [
     (BootBridge, "boot-bridge", Phase::Prepare, !ANCHOR),
     (BootOldBridge, "boot-old-bridge", Phase::Prepare, !ANCHOR),
     (Plan, "plan", Phase::Prepare, !ANCHOR),
+    (PausePrepared, "pause-prepared", Phase::Announce, !ANCHOR),
     (Announce, "announce", Phase::Announce, !ANCHOR),
     (Wait, "wait", Phase::Announce, !ANCHOR),
     (Jobs, "jobs", Phase::Announce, !ANCHOR),
     (StopWorkers, "stop-workers", Phase::Announce, ANCHOR),
     (PageUp, "page-up", Phase::Window, ANCHOR),
     (StopWeb, "stop-web", Phase::Window, ANCHOR),
+    (PauseStopped, "pause-stopped", Phase::Window, !ANCHOR),
     (Backup, "backup", Phase::Window, !ANCHOR),
     (Code, "code", Phase::Window, ANCHOR),
     (Outputs, "outputs", Phase::Window, !ANCHOR),
     (Virtualenv, "virtualenv", Phase::Window, ANCHOR),
     (Static, "static", Phase::Window, ANCHOR),
+    (PausePlaced, "pause-placed", Phase::Window, !ANCHOR),
     (StartEarly, "start-early", Phase::Window, !ANCHOR),
     (Migrate, "migrate", Phase::Window, ANCHOR),
+    (PauseMigrated, "pause-migrated", Phase::Window, !ANCHOR),
     (StartRequired, "start-required", Phase::Window, !ANCHOR),
     (OpenGate, "open-gate", Phase::Window, !ANCHOR),
     (StartWeb, "start-web", Phase::Window, ANCHOR),
     (SmokeCheck, "smoke-check", Phase::Window, !ANCHOR),
+    (PauseStarted, "pause-started", Phase::Window, !ANCHOR),
     (PageDown, "page-down", Phase::Window, ANCHOR),
     (StartWorkers, "start-workers", Phase::Finish, ANCHOR),
     (HandOver, "hand-over", Phase::Finish, !ANCHOR),
@@ -178,6 +194,24 @@ impl StepKind {
     /// Tells whether it is a step of the site's own or of a tool.
     pub(crate) fn is_own(&self) -> bool {
         matches!(self, Own(_))
+    }
+
+    /// Returns the step that pauses a run at this point.
+    #[must_use]
+    pub fn pause(point: PausePoint) -> StepKind {
+        match point {
+            PausePoint::Prepared => PausePrepared,
+            PausePoint::Stopped => PauseStopped,
+            PausePoint::Placed => PausePlaced,
+            PausePoint::Migrated => PauseMigrated,
+            PausePoint::Started => PauseStarted,
+        }
+    }
+
+    /// Tells whether it pauses a run.
+    #[must_use]
+    pub fn is_pause(&self) -> bool {
+        PausePoint::ALL.into_iter().any(|point| StepKind::pause(point) == *self)
     }
 
     /// Tells whether the old version stops serving when this step begins.

@@ -211,6 +211,7 @@ fn wrapped<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e (dyn Error + 'sta
             ActionError::Command(error) => Some(error),
             ActionError::File(error) => Some(error),
             ActionError::Jobs(error) => Some(error),
+            ActionError::Pause(error) => Some(error),
             ActionError::Memory(error) => Some(error),
             ActionError::Git(error) => Some(error),
             ActionError::Python(error) => Some(error),

@@ -24,7 +24,7 @@ pub use config::{Config, find};
 pub use problem::{ConfigError, Mistakes};
 pub use reference::{UnknownKey, describe, reference};
 pub use sections::{
-    AnnounceWhen, DatabaseSection, GitSection, HooksSection, MaintenanceSection, PythonSection,
+    AnnounceWhen, DatabaseSection, GitSection, HooksSection, HostRole, MaintenanceSection, PythonSection,
     RehearsalSection, SecretsSection, SiteSection, SmokeSection, StaticSection,
 };
 pub use steps::{OwnStep, OwnTask};

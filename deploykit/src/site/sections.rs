@@ -16,7 +16,18 @@ choices!(LocalChanges { "refuse" => Refuse, "keep" => Keep });
 choices!(LocalCommits { "refuse" => Refuse, "rebase" => Rebase });
 choices!(Installer { "auto" => Auto, "pip" => Pip, "uv" => Uv });
 choices!(UpgradeStrategy { "only-if-needed" => OnlyIfNeeded, "eager" => Eager });
+choices!(HostRole { "leader" => Leader, "follower" => Follower });
 choices!(AnnounceWhen { "always" => Always, "needed" => Needed });
+
+/// What a host does for the others that serve the same site.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum HostRole {
+    /// Everything.
+    #[default]
+    Leader,
+    /// Everything but what happens once for all hosts: announcements and changes of the databases.
+    Follower,
+}
 
 /// When an update announces maintenance and shows the page.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -60,6 +71,11 @@ keys! {
         "env" => env: Vec<(String, String)>, shown "none", example Raw("{ LANG = \"C.UTF-8\" }");
         /// A file of `NAME=value` lines with more variables. `env` takes precedence.
         "env-file" => env_file: Option<PathBuf>, example "../site.env";
+        /// What this host does if several hosts with one database serve the site. A `follower` announces nothing, copies and migrates
+        /// no database and rehearses nothing: it waits until the `leader` has migrated.
+        "role" => role: HostRole = HostRole::Leader;
+        /// How long a run that `--until` paused waits for `--continue`. After that, it rolls back.
+        "pause-limit" => pause_limit: Duration = minutes(10);
     }
 }
 

@@ -15,13 +15,16 @@ use crate::operations::maintenance::{
 };
 use crate::operations::{Change, Check, Operation};
 use crate::plan::{Step, StepKind};
-use crate::site::{AnnounceWhen, Environment, Site};
+use crate::site::{AnnounceWhen, Environment, HostRole, Site};
 use crate::update::{Request, Start};
 
 type Failed = Box<dyn Error + Send + Sync>;
 
 /// Why users are not told, and no page is shown.
 const SHORT: &str = "the window will be short, and requests wait meanwhile";
+
+/// Why a follower tells nobody.
+const LEADER: &str = "the leader announces the maintenance";
 
 /// The announcement of one update.
 #[derive(Clone, Debug)]
@@ -48,6 +51,7 @@ impl Announcement {
     ) -> Result<Self, Failed> {
         let config = site.config();
         let commands = match (config.environment, site.maintenance_commands(facts)?) {
+            (Environment::Production, _) if config.site.role == HostRole::Follower => Err(LEADER),
             (Environment::Production, Some(_)) if short => Err(SHORT),
             (Environment::Production, Some(commands)) => Ok(commands),
             (Environment::Production, None) => Err("the project has no maintenance commands"),

@@ -5,7 +5,10 @@ use std::path::{Path, PathBuf};
 
 use crate::action::Action;
 use crate::bridge::Bridges;
-use crate::django::{Collected, PendingMigration, Project, RestoreDatabase, Session, SiteFacts, When};
+use crate::digest::sha256;
+use crate::django::{
+    Collected, FollowMigrations, PendingMigration, Project, RestoreDatabase, Session, SiteFacts, When,
+};
 use crate::git::CarryWritten;
 use crate::host::Host;
 use crate::host::Swap;
@@ -18,7 +21,7 @@ use crate::operations::{Change, Check, of_databases};
 use crate::plan::{LaterRollback, RollbackWay};
 use crate::python::Bytecode;
 use crate::services::{Service, ServiceState};
-use crate::site::{Environment, Site};
+use crate::site::{Environment, HostRole, Site};
 use crate::update::Request;
 use crate::update::backup::{self, Backup};
 use crate::update::beside::Beside;
@@ -28,6 +31,9 @@ use crate::update::recipe::{Answers, Course, Planned, Recipe};
 use crate::update::rehearsal::Rehearsed;
 use crate::update::services::Services;
 use crate::update::written::Carrying;
+
+/// Why a follower leaves the databases alone.
+const LEADER: &str = "the leader does that";
 
 /// An output that differs from what is live, with the exchange and its undo.
 #[derive(Clone, Debug)]
@@ -129,14 +135,25 @@ impl Facts {
             bridges: &self.bridges,
             answers: self.answers(site, target, &services),
             course: Course::Update { rollback: self.rollback(), unforked: self.unforked.clone() },
+            digest: Some(self.digest(&commits[1])),
             commits,
             notices: self.notices(site),
         };
         recipe.plan().map(Some)
     }
 
+    /// Returns a digest of what hosts that serve one site must have in common.
+    fn digest(&self, to: &str) -> String {
+        let record = self.packages.record();
+        let pending: Vec<_> =
+            self.databases.iter().map(|one| (one.migrations.alias(), one.migrations.plan.ids())).collect();
+        let common = (to, &record.python, &record.packages, &record.source_state, pending);
+        sha256(serde_json::to_string(&common).unwrap_or_default())
+    }
+
     /// Returns the change of each operation, given the facts.
     fn answers(&self, site: &Site, target: &Target, services: &Services) -> Answers {
+        let follows = site.config().site.role == HostRole::Follower;
         let mut code = target.change();
         if let (Target::Move(_), Some(bytecode)) = (target, &self.bytecode) {
             let remove = Action::RemoveBytecode(bytecode.clone());
@@ -153,12 +170,12 @@ impl Facts {
             static_files = carried(static_files, carry, Vec::new());
         }
         Answers {
-            backup: self.backup(site),
+            backup: if follows { Check::unchanged(LEADER) } else { self.backup(site) },
             code,
             outputs: self.outputs(site),
             virtualenv: self.packages.change_in_window(services.web_stops()),
             static_files,
-            migrate: self.migrate(self.migrations()),
+            migrate: if follows { self.follow(site) } else { self.migrate(self.migrations()) },
             smoke_check: services.smoke_check(self.bridges.new.is_some()),
         }
     }
@@ -201,6 +218,26 @@ impl Facts {
     /// Tells whether the migrations run in a Django that boots for it in the window: nothing that is booted can write where they do.
     fn boots_to_migrate(&self) -> bool {
         self.carrying.migrates_live() && self.unforked.is_some()
+    }
+
+    /// Waits until the leader has migrated; the undo waits until it has undone that.
+    fn follow(&self, site: &Site) -> Check {
+        let Check::Change(change) = self.migrations() else { return self.migrations() };
+        let limit = site.config().site.pause_limit;
+        let follow = |undone| {
+            let migrate = self.databases.iter().map(|one| one.migrations.migrate.clone());
+            let migrate = migrate.filter(|migrate| !migrate.plan.is_empty());
+            migrate
+                .map(|migrate| Action::FollowMigrations(FollowMigrations { migrate, undone, limit }))
+                .collect()
+        };
+        Check::Change(Change {
+            reason: format!("the leader applies {}", change.reason),
+            actions: follow(false),
+            undo: follow(true),
+            irreversible: None,
+            ..change
+        })
     }
 
     fn runs_command(&self) -> bool {

@@ -10,9 +10,10 @@ use crate::bridge::Bridges;
 use crate::error::warn;
 use crate::event::{Event, Outcome};
 use crate::host::users::own_name;
-use crate::host::{Host, files};
+use crate::host::{Host, ProcessId, files};
 use crate::journal::{Entry, Journal, VERSION};
 use crate::lock::Lock;
+use crate::pause::{Order, PausePoint};
 use crate::plan::{Phase, Plan, Step, StepKind};
 use crate::report::{Failure, Report, StepReport};
 use crate::runner::{Course, Events, Runner, error_chain};
@@ -24,6 +25,7 @@ use crate::update::beside::{Beside, Mark};
 use crate::update::error::UpdateError;
 use crate::update::jobs;
 use crate::update::past;
+use crate::update::pause::pauses;
 
 /// The copies of the database of how many updates that stand are kept, and of how many other runs that made one.
 const BACKUPS: usize = 3;
@@ -51,6 +53,8 @@ pub struct Update<'o> {
     pub(super) bridges: Bridges,
     pub(super) beside: Beside,
     pub(super) announcement: Announcement,
+    /// Where it pauses first; `None`: it does not pause.
+    pub(super) until: Option<PausePoint>,
     /// The names of the static files that it adds.
     pub(super) added: Vec<String>,
     pub(super) _mark: Option<Mark>,
@@ -116,6 +120,9 @@ impl Update<'_> {
         })?;
         // From now on, jobs see this run; one may have begun a moment ago.
         jobs::wait_within(&mut self.plan.steps, &self.site);
+        if let Some(until) = self.until {
+            pauses(&self.site).give(ProcessId::own(), Order::Until(until))?;
+        }
         let mut runner = Runner {
             context: &mut self.context,
             journal: &mut journal,
@@ -125,6 +132,7 @@ impl Update<'_> {
         self.beside.stays = true;
         let course = runner.run(until_end(&self.plan.steps), &self.plan.hold);
         self.beside.stays = course.as_ref().is_ok_and(|course| needs_way_back(course.outcome));
+        warn(pauses(&self.site).forget());
         let course = course?;
         if !needs_way_back(course.outcome) {
             // Nothing is undone any more.

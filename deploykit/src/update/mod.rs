@@ -17,6 +17,7 @@ mod inserted;
 mod jobs;
 mod migrate_command;
 mod past;
+mod pause;
 mod prepare;
 mod recipe;
 mod recover;
@@ -35,12 +36,14 @@ pub use error::{PreparationError, RollbackError, UpdateError};
 pub use finish::Update;
 pub use inserted::InsertError;
 pub use jobs::{JobError, begin_job};
+pub use pause::{GoOnError, go_back, go_on};
 pub use recover::{recover, recover_forward, report_of};
 pub use secrets::{check_secrets, check_secrets_of};
 
 use crate::django::When;
 use crate::event::Observer;
 use crate::host::Cancel;
+pub use crate::pause::{PausePoint, Paused};
 use crate::report::Report;
 use crate::site::Site;
 
@@ -65,6 +68,8 @@ pub struct Request {
     pub from_copy: bool,
     /// Whether to rehearse on copies of the databases; overrides `rehearsal.when`.
     pub rehearsal: Option<When>,
+    /// Where the run pauses first, until [`go_on`] lets it go further; `None`: it does not pause.
+    pub until: Option<PausePoint>,
     /// It will not be run: it leaves no trace in the history.
     pub only_plan: bool,
 }

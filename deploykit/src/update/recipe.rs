@@ -19,6 +19,7 @@ use crate::update::announcement::Announcement;
 use crate::update::forecast::{Known, forecast};
 use crate::update::jobs;
 use crate::update::past;
+use crate::update::pause;
 use crate::update::services::{BACKGROUND, Services};
 
 use StepKind::{
@@ -53,6 +54,8 @@ pub(super) struct Recipe<'p> {
     pub course: Course,
     /// The commit that is live, and the one that will be.
     pub commits: [String; 2],
+    /// What hosts that serve one site must have in common; `None` in a rollback.
+    pub digest: Option<String>,
     pub notices: Vec<String>,
 }
 
@@ -160,19 +163,24 @@ impl Recipe<'_> {
         let after = after.into_iter().flatten().map(step).map(|step| Step { phase: Phase::Finish, ..step });
         let after = after.flat_map(with_own);
         let last = own(&Step::new(Finish, Check::unchanged("the run is over")));
+        let mut steps: Vec<Step> = before.chain(window).chain(page_down).chain(after).chain(last).collect();
+        if let (Some(_), Some(digest)) = (request.until, &self.digest) {
+            pause::insert(&mut steps, site, digest);
+        }
         let [from, to] = self.commits;
         let plan = Plan {
             environment: site.config().environment.as_str().to_owned(),
             from,
             to,
             rolls_back,
+            digest: self.digest,
             rollback,
             rehearsal: None,
             starts: announcement.starts()?,
             forecast,
             bridge: bridges.new.as_ref().map(planned),
             old_bridge: bridges.old.as_ref().map(planned),
-            steps: before.chain(window).chain(page_down).chain(after).chain(last).collect(),
+            steps,
             notices: services.notices().into_iter().chain(self.notices).collect(),
             hold: services.hold(page, bridges),
         };

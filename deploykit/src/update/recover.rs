@@ -70,7 +70,9 @@ pub fn recover_forward(
             StepKind::OpenGate => !is_web_started,
             _ => false,
         };
-        let left = until_end(planned).iter().filter(|step| step.is_needed() && (again(step) || !done(step)));
+        let left = until_end(planned)
+            .iter()
+            .filter(|step| step.is_needed() && !step.id.is_pause() && (again(step) || !done(step)));
         // A migration without a transaction may be half done: it would do things twice if it were run again on top of that.
         let half = earlier.iter().find(|step| !done(step) && has_copy(step));
         if let Some(step) = half

@@ -239,6 +239,7 @@ impl<'o> Preparation<'_, 'o> {
             answers: facts.answers(&services),
             course: Course::Rollback { run: done.run.clone(), inserted: done.inserted.undone.clone() },
             commits: [self.from.clone(), self.to.clone()],
+            digest: None,
             notices,
         };
         recipe.plan()

@@ -55,6 +55,7 @@ impl<'o> Preparation<'_, 'o> {
             bridges,
             beside,
             announcement,
+            until: self.request.until,
             added,
             _mark: self.mark,
             lock: self.lock,

@@ -16,7 +16,7 @@ use crate::git::StagedTree;
 use crate::operations::smoke_check::PageResult;
 use crate::plan::{NotRehearsed, Phase, Rehearsal, StepKind};
 use crate::services::ServiceState;
-use crate::site::OwnStep;
+use crate::site::{HostRole, OwnStep};
 use crate::smoke::SmokeCheck;
 use crate::update::answers::InDatabase;
 use crate::update::error::{PreparationError, UpdateError};
@@ -246,7 +246,12 @@ impl Preparation<'_, '_> {
     }
 
     fn rehearses(&self) -> When {
-        self.request.rehearsal.unwrap_or(self.site.config().rehearsal.when)
+        let config = self.site.config();
+        match (config.site.role, config.rehearsal.when) {
+            // The leader's rehearsal is about the same databases.
+            (HostRole::Follower, When::Auto) => self.request.rehearsal.unwrap_or(When::Never),
+            (_, when) => self.request.rehearsal.unwrap_or(when),
+        }
     }
 
     fn what(&self) -> &'static str {

@@ -1,0 +1,177 @@
+//! `update --until` and `update --continue`: a run that pauses, in a process that outlives whoever started it.
+
+use std::io::{Read, Write, stderr, stdout};
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use deploykit::event::Observer;
+use deploykit::internal::lock::{Holder, Lock};
+use deploykit::jiff::Timestamp;
+use deploykit::report::Report;
+use deploykit::update::{self, GoOnError, PausePoint, Paused};
+use deploykit::{Cancel, Site};
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::follow::follow;
+use super::update::finish;
+use crate::args::{Global, UpdateArgs};
+use crate::exit_code;
+use crate::failure::Failure;
+use crate::output::Ui;
+use crate::output::human::with_times;
+use crate::output::json::document;
+use crate::output::progress::Progress;
+use crate::output::report::render;
+
+/// Polling interval while the run has not paused yet.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// Starts the run in a process of its own, and shows what it says until it pauses or ends.
+pub fn begin(global: &Global, args: &UpdateArgs, ui: Ui) -> Result<u8, Failure> {
+    if !args.run.yes && args.until != Some(PausePoint::Prepared) {
+        let message = "a run that pauses cannot ask for confirmation";
+        let hint = "confirm with `-y`, or use `--until prepared`, which changes nothing yet";
+        return Err(Failure::message(exit_code::REFUSED, message, hint));
+    }
+    let site = super::site(global)?;
+    let cancel = super::cancel()?;
+    let failed = |error: std::io::Error| Failure::with_code(exit_code::UNEXPECTED, &error);
+    let program = std::env::current_exe().map_err(failed)?;
+    let mut command = Command::new(program);
+    command.args(std::env::args_os().skip(1)).arg("--detached");
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().map_err(failed)?;
+    let texts = [relay(child.stdout.take(), stdout()), relay(child.stderr.take(), stderr())];
+    let mut told = 0;
+    let status = loop {
+        if let Some(status) = child.try_wait().map_err(failed)? {
+            break status;
+        }
+        if let Some(paused) = paused(&site, child.id()) {
+            say_paused(&paused, ui);
+            return Ok(exit_code::DONE);
+        }
+        pass_on(&cancel, &mut told, child.id());
+        thread::sleep(LOOK);
+    };
+    for text in texts.into_iter().flatten() {
+        let _ = text.join();
+    }
+    match status.code() {
+        Some(code) => Ok(u8::try_from(code).unwrap_or(exit_code::UNEXPECTED)),
+        None => Err(ended(&status.to_string())),
+    }
+}
+
+/// Lets the paused run go on, and shows it until it pauses again or ends.
+pub fn go_on(global: &Global, args: &UpdateArgs, ui: Ui) -> Result<u8, Failure> {
+    let site = super::site(global)?;
+    let cancel = super::cancel()?;
+    let since = Timestamp::now();
+    let holder = update::go_on(&site, args.until, args.digest.as_deref()).map_err(|error| refused(&error))?;
+    match attend(&site, &holder, since, args.until, &cancel, ui)? {
+        Attended::Paused(paused) => {
+            say_paused(&paused, ui);
+            Ok(exit_code::DONE)
+        }
+        Attended::Ended(report) => finish(&report, &render(&report), ui),
+    }
+}
+
+/// Lets the paused run undo everything, and shows that; `None`: no run is paused.
+pub fn go_back(site: &Site, cancel: &Cancel, ui: Ui) -> Result<Option<Report>, Failure> {
+    let since = Timestamp::now();
+    let holder = match update::go_back(site) {
+        Err(GoOnError::NoRun | GoOnError::CannotPause { .. }) => return Ok(None),
+        told => told.map_err(|error| refused(&error))?,
+    };
+    match attend(site, &holder, since, None, cancel, ui)? {
+        Attended::Ended(report) => Ok(Some(*report)),
+        Attended::Paused(_) => Ok(None),
+    }
+}
+
+/// How a run that was attended to went on.
+enum Attended {
+    Paused(Box<Paused>),
+    Ended(Box<Report>),
+}
+
+fn attend(
+    site: &Site,
+    holder: &Holder,
+    since: Timestamp,
+    until: Option<PausePoint>,
+    cancel: &Cancel,
+    ui: Ui,
+) -> Result<Attended, Failure> {
+    let state = site.state();
+    let mut progress = Progress::new(ui);
+    let (mut found, mut told) = (None, 0);
+    let observe = |record: &_| {
+        progress.observe(record);
+        Ok(())
+    };
+    let is_over = || {
+        pass_on(cancel, &mut told, holder.pid);
+        found = until.and_then(|until| paused(site, holder.pid).filter(|paused| paused.point >= until));
+        found.is_some()
+    };
+    let run = follow(&state, holder, since, observe, is_over)?;
+    progress.flush();
+    if let Some(paused) = found {
+        return Ok(Attended::Paused(paused));
+    }
+    match run.and_then(|run| run.report()) {
+        Some(report) => Ok(Attended::Ended(Box::new(report))),
+        None => Err(ended("it left no report")),
+    }
+}
+
+/// Passes requests to end on to the run, which is in no terminal.
+fn pass_on(cancel: &Cancel, told: &mut usize, pid: u32) {
+    while *told < cancel.requests() {
+        *told += 1;
+        if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
+            let _ = kill_process(pid, Signal::TERM);
+        }
+    }
+}
+
+/// Returns where the run of a process pauses.
+fn paused(site: &Site, pid: u32) -> Option<Box<Paused>> {
+    Lock::holder(&site.state().lock()).filter(|holder| holder.pid == pid)?.paused
+}
+
+fn say_paused(paused: &Paused, ui: Ui) {
+    let text = format!(
+        "{paused}\n  `deploykit update --continue` lets it go on, `deploykit recover` rolls it back\n"
+    );
+    ui.result(&document(serde_json::json!({ "paused": paused })), &with_times(&text));
+}
+
+fn ended(how: &str) -> Failure {
+    let message = format!("the process of the run ended: {how}");
+    Failure::message(exit_code::INTERRUPTED, message, "`deploykit status` says what is left to do")
+}
+
+fn refused(error: &GoOnError) -> Failure {
+    let mut failure = Failure::refused(error);
+    if matches!(error, GoOnError::NoRun) {
+        failure.hints.push("`deploykit history` lists the last runs".to_owned());
+    }
+    failure
+}
+
+/// Copies what the run says, until it ends or this process does.
+fn relay(
+    from: Option<impl Read + Send + 'static>,
+    mut to: impl Write + Send + 'static,
+) -> Option<thread::JoinHandle<()>> {
+    let mut from = from?;
+    Some(thread::spawn(move || {
+        let _ = std::io::copy(&mut from, &mut to);
+        let _ = to.flush();
+    }))
+}

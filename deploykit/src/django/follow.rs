@@ -1,0 +1,56 @@
+//! Migrations that the leader of several hosts applies to the database that they share.
+
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use super::migrations::with_session;
+use super::{Context, DjangoError, Migrate};
+use crate::keys::written;
+
+/// Polling interval while the leader has not done it yet.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// Waits until the leader has applied migrations, or has undone them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FollowMigrations {
+    /// What the leader does.
+    pub migrate: Migrate,
+    /// Whether to wait until the database is as it was before.
+    pub undone: bool,
+    /// How long to wait.
+    pub limit: Duration,
+}
+
+impl FollowMigrations {
+    /// Waits. A host that has only just been stopped finds the database as it must be at once.
+    ///
+    /// # Errors
+    ///
+    /// [`DjangoError::NotFollowed`] when the database is not as it must be in time.
+    pub fn perform(&self, context: &mut Context) -> Result<(), DjangoError> {
+        let (since, alias) = (Instant::now(), &self.migrate.before.database);
+        loop {
+            let state =
+                with_session(context, &self.migrate.project, |session, host| session.on(alias).state(host));
+            let state = self.migrate.project.databases.named(alias, state)?;
+            let differences = match self.undone {
+                true => self.migrate.before.differences(&state),
+                false => {
+                    let missing = self.migrate.plan.iter().filter(|id| !state.applied.contains(id));
+                    missing.map(|id| format!("`{id}` is not applied")).collect()
+                }
+            };
+            if differences.is_empty() {
+                return Ok(());
+            }
+            if since.elapsed() >= self.limit || !context.host.wait(LOOK) {
+                return Err(DjangoError::NotFollowed {
+                    limit: written(self.limit),
+                    undone: self.undone,
+                    differences,
+                });
+            }
+        }
+    }
+}

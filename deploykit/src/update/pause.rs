@@ -1,0 +1,152 @@
+//! Where a run pauses, and how another process lets it go on.
+
+use thiserror::Error;
+
+use crate::action::Action;
+use crate::host::ProcessId;
+use crate::host::files::FileError;
+use crate::keys::written;
+use crate::lock::{Holder, Lock};
+use crate::operations::{Change, Check};
+use crate::pause::{Order, Pause, PausePoint, Pauses};
+use crate::plan::{Step, StepKind};
+use crate::site::Site;
+
+/// Why there is no run to be let go on.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum GoOnError {
+    /// No run has the lock.
+    #[error("no run is paused")]
+    NoRun,
+    /// The run that has the lock does not pause.
+    #[error("the run that has locked the site does not pause: {holder}")]
+    CannotPause {
+        /// That run.
+        holder: Box<Holder>,
+    },
+    /// It was prepared for something else than the other hosts.
+    #[error(
+        "the paused run has the digest {digest}, not {wanted}: it brings another version, other packages or other migrations"
+    )]
+    OtherPlan {
+        /// Its digest.
+        digest: String,
+        /// The one of the other hosts.
+        wanted: String,
+    },
+    /// The order cannot be written.
+    #[error(transparent)]
+    File(#[from] FileError),
+}
+
+/// Lets the paused run of a site go on to this point, or to its end, and returns that run. One that may go further already still
+/// may. With a `digest`, its [plan](crate::plan::Plan::digest) must have that.
+///
+/// # Errors
+///
+/// When there is no such run, or when it cannot be told.
+pub fn go_on(site: &Site, until: Option<PausePoint>, digest: Option<&str>) -> Result<Holder, GoOnError> {
+    let (holder, process, given) = pausing(site)?;
+    if let (Some(wanted), Some(paused)) = (digest, &holder.paused)
+        && paused.digest != wanted
+    {
+        return Err(GoOnError::OtherPlan { digest: paused.digest.clone(), wanted: wanted.to_owned() });
+    }
+    let wanted = until.map_or(Order::ToEnd, Order::Until);
+    let is_further = match (given, wanted) {
+        (Order::Until(given), Order::Until(wanted)) => wanted > given,
+        (Order::Until(_), _) => true,
+        _ => false,
+    };
+    if is_further {
+        pauses(site).give(process, wanted)?;
+    }
+    Ok(holder)
+}
+
+/// Lets the paused run of a site undo everything, and returns that run.
+///
+/// # Errors
+///
+/// Like [`go_on`].
+pub fn go_back(site: &Site) -> Result<Holder, GoOnError> {
+    let (holder, process, _) = pausing(site)?;
+    pauses(site).give(process, Order::Back)?;
+    Ok(holder)
+}
+
+/// Returns the run that can pause, and how far it may go.
+fn pausing(site: &Site) -> Result<(Holder, ProcessId, Order), GoOnError> {
+    let holder = Lock::holder(&site.state().lock()).ok_or(GoOnError::NoRun)?;
+    let process = i32::try_from(holder.pid).ok().and_then(ProcessId::of).ok_or(GoOnError::NoRun)?;
+    match pauses(site).order(process) {
+        Some(order) => Ok((holder, process, order)),
+        None => Err(GoOnError::CannotPause { holder: Box::new(holder) }),
+    }
+}
+
+pub(super) fn pauses(site: &Site) -> Pauses {
+    Pauses::at(site.state().directory())
+}
+
+/// Inserts a pause at each point.
+pub(super) fn insert(steps: &mut Vec<Step>, site: &Site, digest: &str) {
+    let limit = site.config().site.pause_limit;
+    for point in PausePoint::ALL {
+        let step = StepKind::pause(point);
+        let at = steps.iter().position(|one| !one.id.is_own() && one.id > step).unwrap_or(steps.len());
+        let pause = Check::Change(Change {
+            reason: format!("until `deploykit update --continue`, for at most {}", written(limit)),
+            actions: vec![Action::Pause(Pause {
+                point,
+                digest: digest.to_owned(),
+                pauses: pauses(site),
+                limit,
+            })],
+            ..Change::default()
+        });
+        steps.insert(at, Step::new(step, pause));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_pause_follows_what_it_is_named_after_and_the_site_s_own_steps_there() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("deploykit.toml");
+        std::fs::write(&file, "[site]\nsettings = \"s\"\n").unwrap();
+        let site = Site::load_partial(&file, None).unwrap();
+        let names = [
+            "announce",
+            "stop-workers",
+            "page-up",
+            "stop-web",
+            "own",
+            "backup",
+            "code",
+            "virtualenv",
+            "static",
+            "migrate",
+            "start-required",
+            "start-web",
+            "smoke-check",
+            "page-down",
+            "start-workers",
+            "finish",
+        ];
+        let mut steps: Vec<Step> =
+            names.iter().map(|name| Step::new(StepKind::from(*name), Check::unchanged(""))).collect();
+        insert(&mut steps, &site, "d");
+        let names: Vec<&str> = steps.iter().map(|step| step.id.as_str()).collect();
+        assert_eq!(
+            names.join(" "),
+            "pause-prepared announce stop-workers page-up stop-web own pause-stopped backup code virtualenv static \
+             pause-placed migrate pause-migrated start-required start-web smoke-check pause-started page-down \
+             start-workers finish"
+        );
+    }
+}

@@ -1,0 +1,81 @@
+//! A host whose database another one migrates. The tests migrate by hand, as the leader.
+
+use std::fs;
+
+use crate::run::on;
+use crate::support::releases::publish_column;
+use crate::support::site::TestSite;
+use crate::support::snapshot::{Snapshot, assert_same};
+
+/// A follower that waits for a second, and whose new version has a migration.
+fn follower() -> Option<TestSite> {
+    let site = TestSite::builder().nginx().start()?;
+    let text = fs::read_to_string(&site.config).unwrap();
+    let keys = "[site]\nrole = \"follower\"\npause-limit = \"2s\"\n";
+    fs::write(&site.config, text.replacen("[site]\n", keys, 1)).unwrap();
+    Some(site)
+}
+
+#[test]
+fn it_goes_back_unless_the_leader_migrates() {
+    let Some(site) = follower() else { return };
+    let site = &site;
+    let before = Snapshot::of(site);
+    publish_column(site);
+    let failed = on(site, &["update", "-y", "--json"]).run().expect(5).json();
+    let error = failed["error"].as_str().unwrap();
+    assert!(
+        error.contains("step `migrate` failed: the leader has not applied the migrations within 2s"),
+        "{error}"
+    );
+    assert!(error.contains("is not applied"), "{error}");
+    assert_same(&before, &Snapshot::of(site));
+}
+
+#[test]
+fn it_goes_on_once_the_leader_has_migrated_and_back_once_it_has_undone_that() {
+    let Some(site) = follower() else { return };
+    let site = &site;
+    let text = fs::read_to_string(&site.config).unwrap();
+    fs::write(&site.config, text.replace("pause-limit = \"2s\"", "pause-limit = \"20s\"")).unwrap();
+    let before = Snapshot::of(site);
+    publish_column(site);
+    let plan = on(site, &["plan", "--json"]).run().expect(0).json();
+    let digest = plan["plan"]["digest"].as_str().unwrap().to_owned();
+    on(site, &["update", "-y", "--until", "placed"]).run().expect(0);
+    let other = on(site, &["update", "--continue", "--digest", "0123"]).run().expect(4).stderr;
+    assert!(
+        other.contains("not 0123: it brings another version, other packages or other migrations"),
+        "{other}"
+    );
+    site.manage(&["migrate", "-v", "0"]).unwrap();
+    let go_on = ["update", "--json", "--continue", "--digest", &digest, "--until", "started"];
+    let paused = on(site, &go_on).run().expect(0).json();
+    assert_eq!(paused["paused"]["point"], "started");
+
+    // The leader goes back as well, and takes its time.
+    std::thread::scope(|scope| {
+        let back = scope.spawn(|| on(site, &["recover", "--json"]).run().expect(0).json());
+        crate::run::wait_for("the stop of the web", || site.page("/").is_ok_and(|page| page.status == 503));
+        site.manage(&["migrate", "-v", "0", "guestbook", "0001"]).unwrap();
+        assert_eq!(back.join().unwrap()["report"]["outcome"], "rolled_back");
+    });
+    assert_same(&before, &Snapshot::of(site));
+}
+
+#[test]
+fn it_is_held_as_long_as_the_leader_has_not_gone_back() {
+    let Some(site) = follower() else { return };
+    let site = &site;
+    let before = Snapshot::of(site);
+    publish_column(site);
+    on(site, &["update", "-y", "--until", "placed"]).run().expect(0);
+    site.manage(&["migrate", "-v", "0"]).unwrap();
+    on(site, &["update", "--continue", "--until", "migrated"]).run().expect(0);
+    let held = on(site, &["recover"]).run().expect(6).stderr;
+    assert!(held.contains("the leader has not undone the migrations within 2s"), "{held}");
+    assert_eq!(site.page("/").unwrap().status, 503, "nobody meets the old code on the new schema");
+    site.manage(&["migrate", "-v", "0", "guestbook", "0001"]).unwrap();
+    on(site, &["recover"]).run().expect(0);
+    assert_same(&before, &Snapshot::of(site));
+}

@@ -1,0 +1,139 @@
+//! `update --until` and `--continue`: one update by several processes, and what becomes of it when nobody goes on.
+
+use std::fs;
+
+use deploykit::internal::lock::Lock;
+
+use crate::documents::assert_documented;
+use crate::run::{Done, on, wait_for};
+use crate::support::releases::{publish_column, publish_good};
+use crate::support::site::TestSite;
+use crate::support::snapshot::{Snapshot, assert_same};
+
+/// A site with its worker, at a point of an update.
+fn paused_at(site: &TestSite, point: &str) -> Done {
+    on(site, &["update", "-y", "--json", "--until", point]).run().expect(0)
+}
+
+fn go_on(site: &TestSite, args: &[&str]) -> Done {
+    on(site, &[&["update", "--json", "--continue"], args].concat()).run()
+}
+
+fn services(site: &TestSite) -> Vec<String> {
+    let status = on(site, &["services", "status", "--json"]).run().expect(0).json();
+    let rows = status["services"].as_array().unwrap();
+    rows.iter().map(|row| row["status"].as_str().unwrap().to_owned()).collect()
+}
+
+/// Waits for the end of the run, whoever has it.
+#[track_caller]
+fn wait_for_the_end(site: &TestSite) {
+    wait_for("the end of the run", || Lock::holder(&site.checkout.join(".deploykit/lock")).is_none());
+}
+
+#[test]
+fn each_point_by_a_process_of_its_own() {
+    let Some(site) = TestSite::builder().nginx().start() else { return };
+    let site = &site;
+    publish_column(site);
+    let prepared = on(site, &["update", "--json", "--until", "prepared"]).run().expect(0).json();
+    assert_documented("paused", &prepared);
+    assert_eq!(prepared["paused"]["point"], "prepared");
+    assert_eq!(site.release().as_deref(), Some("1"), "nothing has changed");
+    let status = on(site, &["status"]).run().expect(0).stdout;
+    assert!(status.contains("paused at `prepared` since "), "{status}");
+    let second = on(site, &["update", "-y"]).run().expect(4).stderr;
+    assert!(second.contains("paused at `prepared` since "), "{second}");
+    assert!(second.contains("`deploykit update --continue` lets it go on"), "{second}");
+
+    let stopped = go_on(site, &["--until", "stopped"]).expect(0).json();
+    assert_eq!(stopped["paused"]["point"], "stopped");
+    assert!(!services(site).contains(&"running".to_owned()));
+    // A connection that was lost is taken up again.
+    assert_eq!(go_on(site, &["--until", "stopped"]).expect(0).json()["paused"]["point"], "stopped");
+    assert_eq!(go_on(site, &["--until", "prepared"]).expect(0).json()["paused"]["point"], "stopped");
+
+    assert_eq!(go_on(site, &["--until", "placed"]).expect(0).json()["paused"]["point"], "placed");
+    let migrations = || site.manage(&["showmigrations", "guestbook"]).unwrap();
+    assert!(migrations().contains("[ ]"), "{}", migrations());
+    assert_eq!(go_on(site, &["--until", "migrated"]).expect(0).json()["paused"]["point"], "migrated");
+    assert!(!migrations().contains("[ ]"), "{}", migrations());
+    assert_eq!(go_on(site, &["--until", "started"]).expect(0).json()["paused"]["point"], "started");
+    assert_eq!(services(site)[1], "stopped", "the workers start last");
+    assert_ne!(services(site)[0], "stopped");
+
+    let report = go_on(site, &[]).expect(0).json();
+    assert_eq!(report["outcome"], "updated");
+    assert_eq!(services(site), ["running", "running"]);
+    let nothing = go_on(site, &[]).expect(4).stderr;
+    assert!(nothing.contains("no run is paused"), "{nothing}");
+}
+
+#[test]
+fn the_old_version_comes_back_from_every_point() {
+    let Some(site) = TestSite::builder().nginx().start() else { return };
+    let site = &site;
+    let before = Snapshot::of(site);
+    publish_column(site);
+    for point in ["prepared", "stopped", "placed", "migrated", "started"] {
+        paused_at(site, point);
+        let recovered = on(site, &["recover", "--json"]).run().expect(0).json();
+        let outcome = if point == "prepared" { "refused" } else { "rolled_back" };
+        assert_eq!(recovered["report"]["outcome"], outcome, "{point}");
+        assert_same(&before, &Snapshot::of(site));
+    }
+}
+
+#[test]
+fn a_run_that_nobody_continues_rolls_back_by_itself() {
+    let Some(site) = TestSite::builder().nginx().start() else { return };
+    let site = &site;
+    let text = fs::read_to_string(&site.config).unwrap();
+    fs::write(&site.config, text.replacen("[site]\n", "[site]\npause-limit = \"1s\"\n", 1)).unwrap();
+    let before = Snapshot::of(site);
+    publish_good(site, "2");
+    paused_at(site, "stopped");
+    wait_for_the_end(site);
+    assert_same(&before, &Snapshot::of(site));
+    let history = on(site, &["report"]).run().expect(0).stdout;
+    assert!(history.contains("nobody continued the run within 1s (`site.pause-limit`)"), "{history}");
+}
+
+#[test]
+fn a_killed_run_is_recovered_as_ever() {
+    let Some(site) = TestSite::builder().nginx().start() else { return };
+    let site = &site;
+    let before = Snapshot::of(site);
+    publish_good(site, "2");
+    for ways in ["--back", "--forward"] {
+        paused_at(site, "placed");
+        let holder = Lock::holder(&site.checkout.join(".deploykit/lock")).unwrap();
+        let process = rustix::process::Pid::from_raw(i32::try_from(holder.pid).unwrap()).unwrap();
+        rustix::process::kill_process(process, rustix::process::Signal::KILL).unwrap();
+        wait_for_the_end(site);
+        let nothing = go_on(site, &[]).expect(4).stderr;
+        assert!(nothing.contains("no run is paused"), "{nothing}");
+        on(site, &["recover", ways]).run().expect(0);
+        if ways == "--back" {
+            assert_same(&before, &Snapshot::of(site));
+        }
+    }
+    assert_eq!(site.release().as_deref(), Some("2"));
+}
+
+#[test]
+fn what_cannot_pause_says_so() {
+    let Some(site) = TestSite::builder().start() else { return };
+    let site = &site;
+    publish_good(site, "2");
+    let unconfirmed = on(site, &["update", "--until", "stopped"]).run().expect(4).stderr;
+    assert!(unconfirmed.contains("a run that pauses cannot ask for confirmation"), "{unconfirmed}");
+    let unknown = on(site, &["update", "-y", "--until", "nowhere"]).run().expect(2).stderr;
+    assert!(unknown.contains("expected `prepared`, `stopped`"), "{unknown}");
+    let both = on(site, &["update", "--continue", "main"]).run().expect(2).stderr;
+    assert!(both.contains("cannot be used with"), "{both}");
+    // What ends before the point ends as ever.
+    on(site, &["update", "-y"]).run().expect(0);
+    let nothing = on(site, &["update", "-y", "--until", "stopped"]).run().expect(0).stdout;
+    assert!(nothing.contains("Nothing to do"), "{nothing}");
+}
