@@ -2,7 +2,9 @@
 
 use std::fs;
 
-use crate::run::on;
+use deploykit::internal::lock::Lock;
+
+use crate::run::{on, wait_for};
 use crate::support::releases::publish_column;
 use crate::support::site::TestSite;
 use crate::support::snapshot::{Snapshot, assert_same};
@@ -56,7 +58,7 @@ fn it_goes_on_once_the_leader_has_migrated_and_back_once_it_has_undone_that() {
     // The leader goes back as well, and takes its time.
     std::thread::scope(|scope| {
         let back = scope.spawn(|| on(site, &["recover", "--json"]).run().expect(0).json());
-        crate::run::wait_for("the stop of the web", || site.page("/").is_ok_and(|page| page.status == 503));
+        wait_for("the stop of the web", || site.page("/").is_ok_and(|page| page.status == 503));
         site.manage(&["migrate", "-v", "0", "guestbook", "0001"]).unwrap();
         assert_eq!(back.join().unwrap()["report"]["outcome"], "rolled_back");
     });
@@ -76,6 +78,25 @@ fn it_is_held_as_long_as_the_leader_has_not_gone_back() {
     assert!(held.contains("the leader has not undone the migrations within 2s"), "{held}");
     assert_eq!(site.page("/").unwrap().status, 503, "nobody meets the old code on the new schema");
     site.manage(&["migrate", "-v", "0", "guestbook", "0001"]).unwrap();
+    on(site, &["recover"]).run().expect(0);
+    assert_same(&before, &Snapshot::of(site));
+}
+
+#[test]
+fn it_is_held_if_nobody_continues_it_after_the_leader_has_migrated() {
+    let Some(site) = follower() else { return };
+    let site = &site;
+    let before = Snapshot::of(site);
+    publish_column(site);
+    on(site, &["update", "-y", "--until", "placed"]).run().expect(0);
+    site.manage(&["migrate", "-v", "0"]).unwrap();
+    wait_for("the end of the run", || Lock::holder(&site.checkout.join(".deploykit/lock")).is_none());
+    assert_eq!(site.page("/").unwrap().status, 503, "nobody meets the old code on the new schema");
+    // The leader still has the code that reverses its migration.
+    let migration = "project/guestbook/migrations/0002_entry_mood.py";
+    site.git(&site.checkout, &["checkout", "-q", "origin/main", "--", migration]).unwrap();
+    site.manage(&["migrate", "-v", "0", "guestbook", "0001"]).unwrap();
+    site.git(&site.checkout, &["rm", "-q", "-f", migration]).unwrap();
     on(site, &["recover"]).run().expect(0);
     assert_same(&before, &Snapshot::of(site));
 }

@@ -99,6 +99,7 @@ impl Recipe<'_> {
             let own = own(&step);
             undone_before(&step, &inserted).into_iter().chain([step]).chain(own)
         };
+        let waits_for_leader = undone_by_leader(&answers.migrate);
         let mut changes = vec![
             (Code, answers.code),
             (Virtualenv, answers.virtualenv),
@@ -110,7 +111,10 @@ impl Recipe<'_> {
             // As the undo of the update would: migrations are reversed while the code that brought them is still live.
             changes.reverse();
         }
-        let (stop_web, taken_over) = services.stop_web(bridges.old.as_ref());
+        let (mut stop_web, taken_over) = services.stop_web(bridges.old.as_ref());
+        if let Check::Change(change) = &mut stop_web {
+            change.undo.splice(0..0, waits_for_leader);
+        }
         let stop = [(StopWeb, stop_web), (Backup, answers.backup)];
         let start_web = (StartWeb, services.start(&[Role::Web]));
         let (serve, behind_bridge) = match &bridges.new {
@@ -190,6 +194,13 @@ impl Recipe<'_> {
 
 fn planned(booted: &Booted) -> PlannedBridge {
     PlannedBridge { workers: booted.workers, memory_bytes: booted.memory }
+}
+
+/// Waits until the leader has undone its migrations, which it may have begun while this host was stopped: the old code must not meet
+/// the new schema.
+fn undone_by_leader(migrate: &Check) -> Vec<Action> {
+    let Check::Change(change) = migrate else { return Vec::new() };
+    change.undo.iter().filter(|action| matches!(action, Action::FollowMigrations(_))).cloned().collect()
 }
 
 /// Ends a web server at its gate before the undo restores the database: nothing else may use that meanwhile.
