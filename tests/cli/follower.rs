@@ -4,6 +4,7 @@ use std::fs;
 
 use deploykit::internal::lock::Lock;
 
+use crate::phases::statuses;
 use crate::run::{on, wait_for};
 use crate::support::releases::publish_column;
 use crate::support::site::TestSite;
@@ -16,6 +17,13 @@ fn follower() -> Option<TestSite> {
     let keys = "[site]\nrole = \"follower\"\npause-limit = \"2s\"\n";
     fs::write(&site.config, text.replacen("[site]\n", keys, 1)).unwrap();
     Some(site)
+}
+
+/// Fails unless the old version comes back, now that the database is as before.
+#[track_caller]
+fn comes_back(site: &TestSite, before: &Snapshot) {
+    on(site, &["recover"]).run().expect(0);
+    assert_same(before, &Snapshot::of(site));
 }
 
 #[test]
@@ -58,7 +66,7 @@ fn it_goes_on_once_the_leader_has_migrated_and_back_once_it_has_undone_that() {
     // The leader goes back as well, and takes its time.
     std::thread::scope(|scope| {
         let back = scope.spawn(|| on(site, &["recover", "--json"]).run().expect(0).json());
-        wait_for("the stop of the web", || site.page("/").is_ok_and(|page| page.status == 503));
+        wait_for("the stop of the web", || statuses(site)[0] == "stopped");
         site.manage(&["migrate", "-v", "0", "guestbook", "0001"]).unwrap();
         assert_eq!(back.join().unwrap()["report"]["outcome"], "rolled_back");
     });
@@ -78,8 +86,7 @@ fn it_is_held_as_long_as_the_leader_has_not_gone_back() {
     assert!(held.contains("the leader has not undone the migrations within 2s"), "{held}");
     assert_eq!(site.page("/").unwrap().status, 503, "nobody meets the old code on the new schema");
     site.manage(&["migrate", "-v", "0", "guestbook", "0001"]).unwrap();
-    on(site, &["recover"]).run().expect(0);
-    assert_same(&before, &Snapshot::of(site));
+    comes_back(site, &before);
 }
 
 #[test]
@@ -97,6 +104,23 @@ fn it_is_held_if_nobody_continues_it_after_the_leader_has_migrated() {
     site.git(&site.checkout, &["checkout", "-q", "origin/main", "--", migration]).unwrap();
     site.manage(&["migrate", "-v", "0", "guestbook", "0001"]).unwrap();
     site.git(&site.checkout, &["rm", "-q", "-f", migration]).unwrap();
-    on(site, &["recover"]).run().expect(0);
-    assert_same(&before, &Snapshot::of(site));
+    comes_back(site, &before);
+}
+
+#[test]
+fn it_is_not_rolled_back_alone() {
+    let Some(site) = follower() else { return };
+    let site = &site;
+    publish_column(site);
+    on(site, &["update", "-y", "--until", "placed"]).run().expect(0);
+    site.manage(&["migrate", "-v", "0"]).unwrap();
+    let report = on(site, &["update", "--json", "--continue"]).run().expect(0).json();
+    assert_eq!(report["rollback"]["way"], "impossible");
+    let refused = on(site, &["rollback", "-y"]).run().expect(4).stderr;
+    assert!(
+        refused.contains("a rollback of this host alone would start the old version on the new schema"),
+        "{refused}"
+    );
+    assert!(refused.contains("revert the commits upstream, then update all hosts"), "{refused}");
+    assert_eq!(site.page("/").unwrap().status, 200);
 }

@@ -19,7 +19,8 @@ fn go_on(site: &TestSite, args: &[&str]) -> Done {
     on(site, &[&["update", "--json", "--continue"], args].concat()).run()
 }
 
-fn services(site: &TestSite) -> Vec<String> {
+/// Returns the status of each service, in the order of the configuration.
+pub fn statuses(site: &TestSite) -> Vec<String> {
     let status = on(site, &["services", "status", "--json"]).run().expect(0).json();
     let rows = status["services"].as_array().unwrap();
     rows.iter().map(|row| row["status"].as_str().unwrap().to_owned()).collect()
@@ -48,7 +49,7 @@ fn each_point_by_a_process_of_its_own() {
 
     let stopped = go_on(site, &["--until", "stopped"]).expect(0).json();
     assert_eq!(stopped["paused"]["point"], "stopped");
-    assert!(!services(site).contains(&"running".to_owned()));
+    assert!(!statuses(site).contains(&"running".to_owned()));
     // A connection that was lost is taken up again.
     assert_eq!(go_on(site, &["--until", "stopped"]).expect(0).json()["paused"]["point"], "stopped");
     assert_eq!(go_on(site, &["--until", "prepared"]).expect(0).json()["paused"]["point"], "stopped");
@@ -59,12 +60,12 @@ fn each_point_by_a_process_of_its_own() {
     assert_eq!(go_on(site, &["--until", "migrated"]).expect(0).json()["paused"]["point"], "migrated");
     assert!(!migrations().contains("[ ]"), "{}", migrations());
     assert_eq!(go_on(site, &["--until", "started"]).expect(0).json()["paused"]["point"], "started");
-    assert_eq!(services(site)[1], "stopped", "the workers start last");
-    assert_ne!(services(site)[0], "stopped");
+    assert_eq!(statuses(site)[1], "stopped", "the workers start last");
+    assert_ne!(statuses(site)[0], "stopped");
 
     let report = go_on(site, &[]).expect(0).json();
     assert_eq!(report["outcome"], "updated");
-    assert_eq!(services(site), ["running", "running"]);
+    assert_eq!(statuses(site), ["running", "running"]);
     let nothing = go_on(site, &[]).expect(4).stderr;
     assert!(nothing.contains("no run is paused"), "{nothing}");
 }

@@ -11,7 +11,7 @@ use deploykit::jiff::Timestamp;
 
 use crate::failure::Failure;
 
-/// How often a follower looks for new events.
+/// Polling interval for new events.
 const LOOK: Duration = Duration::from_millis(100);
 
 /// Passes the events of a run on to `observe`, from this time on, until the run ends or `is_over` says so at an instant at which

@@ -158,9 +158,14 @@ fn ended(how: &str) -> Failure {
 
 fn refused(error: &GoOnError) -> Failure {
     let mut failure = Failure::refused(error);
-    if matches!(error, GoOnError::NoRun) {
-        failure.hints.push("`deploykit history` lists the last runs".to_owned());
-    }
+    failure.hints.extend(match error {
+        GoOnError::NoRun => Some("`deploykit history` lists the last runs".to_owned()),
+        GoOnError::CannotPause { .. } => Some("`deploykit status --follow` shows that run".to_owned()),
+        GoOnError::OtherPlan { .. } => {
+            Some("`deploykit recover` rolls it back; then prepare all hosts anew".to_owned())
+        }
+        _ => None,
+    });
     failure
 }
 

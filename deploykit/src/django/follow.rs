@@ -8,7 +8,7 @@ use super::migrations::with_session;
 use super::{Context, DjangoError, Migrate};
 use crate::keys::written;
 
-/// Polling interval while the leader has not done it yet.
+/// Polling interval.
 const LOOK: Duration = Duration::from_millis(500);
 
 /// Waits until the leader has applied migrations, or has undone them.
@@ -23,7 +23,7 @@ pub struct FollowMigrations {
 }
 
 impl FollowMigrations {
-    /// Waits. A host that has only just been stopped finds the database as it must be at once.
+    /// Waits.
     ///
     /// # Errors
     ///

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::pages::wrong_path;
-use super::{Config, ConfigError, DatabaseSection, Mistakes, services, steps};
+use super::{Config, ConfigError, DatabaseSection, HostRole, Mistakes, services, steps};
 use crate::keys::Problem;
 use crate::python::Lock;
 use crate::secrets::{DEFAULT_PATTERN, compile_pattern};
@@ -53,6 +53,13 @@ pub(super) fn sections(config: &Config, report: &mut Report<'_>) {
     if database.restore_command.is_some() && database.backup_command.is_none() {
         let message = "`backup-command` is missing: it makes the copy that `restore-command` restores";
         report("database.restore-command", message.to_owned());
+    }
+    if site.role == HostRole::Follower && database.migrate_command.is_some() {
+        let message = "`site.role` is `follower`: what the command does is not known beforehand, so nothing tells when the leader has done it";
+        report("database.migrate-command", message.to_owned());
+    }
+    if site.pause_limit.as_secs() < 1 {
+        report("site.pause-limit", "expected at least \"1s\"".to_owned());
     }
     databases(&config.database, report);
     if database.deadline.as_secs() < 1 {

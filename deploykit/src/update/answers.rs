@@ -35,6 +35,11 @@ use crate::update::written::Carrying;
 /// Why a follower leaves the databases alone.
 const LEADER: &str = "the leader does that";
 
+/// Tells whether another host changes the databases.
+fn follows(site: &Site) -> bool {
+    site.config().site.role == HostRole::Follower
+}
+
 /// An output that differs from what is live, with the exchange and its undo.
 #[derive(Clone, Debug)]
 pub(super) struct Output {
@@ -134,7 +139,7 @@ impl Facts {
             known,
             bridges: &self.bridges,
             answers: self.answers(site, target, &services),
-            course: Course::Update { rollback: self.rollback(), unforked: self.unforked.clone() },
+            course: Course::Update { rollback: self.rollback(site), unforked: self.unforked.clone() },
             digest: Some(self.digest(&commits[1])),
             commits,
             notices: self.notices(site),
@@ -153,7 +158,7 @@ impl Facts {
 
     /// Returns the change of each operation, given the facts.
     fn answers(&self, site: &Site, target: &Target, services: &Services) -> Answers {
-        let follows = site.config().site.role == HostRole::Follower;
+        let follows = follows(site);
         let mut code = target.change();
         if let (Target::Move(_), Some(bytecode)) = (target, &self.bytecode) {
             let remove = Action::RemoveBytecode(bytecode.clone());
@@ -222,7 +227,10 @@ impl Facts {
 
     /// Waits until the leader has migrated; the undo waits until it has undone that.
     fn follow(&self, site: &Site) -> Check {
-        let Check::Change(change) = self.migrations() else { return self.migrations() };
+        let change = match self.migrations() {
+            Check::Change(change) => change,
+            unchanged => return unchanged,
+        };
         let limit = site.config().site.pause_limit;
         let follow = |undone| {
             let migrate = self.databases.iter().map(|one| one.migrations.migrate.clone());
@@ -295,7 +303,11 @@ impl Facts {
     }
 
     /// Says whether the update can be rolled back once it is finished.
-    fn rollback(&self) -> LaterRollback {
+    fn rollback(&self, site: &Site) -> LaterRollback {
+        if follows(site) && self.pending().next().is_some() {
+            let reason = Some("the leader migrates the database".to_owned());
+            return LaterRollback { way: RollbackWay::Impossible, reason };
+        }
         let (mut way, mut reasons) = (RollbackWay::Possible, Vec::new());
         for InDatabase { migrations, .. } in &self.databases {
             let by_command = self.command.as_ref().filter(|command| command.runs());

@@ -287,6 +287,20 @@ fn a_restore_command_needs_a_backup_command() {
 }
 
 #[test]
+fn a_follower_cannot_wait_for_a_command_of_the_site() {
+    let follower = "[environments.production.site]\nrole = \"follower\"\npause-limit = \"0s\"\n";
+    assert_data_eq!(
+        mistakes(&format!("{follower}[database]\nmigrate-command = [\"migrate_schemas\"]\n")),
+        str![[r#"
+3: site.pause-limit: expected at least "1s"
+5: database.migrate-command: `site.role` is `follower`: what the command does is not known beforehand, so nothing tells when the leader has done it
+
+"#]]
+        .raw()
+    );
+}
+
+#[test]
 fn aliases_of_databases_are_named_once() {
     let text = "[database]\nmigrate = [\"default\", \"a/b\", \"default\"]\ndirect = { default = \"default\", events = \"x\" }\n";
     assert_data_eq!(

@@ -34,6 +34,14 @@ pub enum RollbackError {
         /// The last finished update that was not rolled back.
         last: String,
     },
+    /// The leader migrated the database that this host shares.
+    #[error(
+        "the leader migrated the database in run {run}: a rollback of this host alone would start the old version on the new schema"
+    )]
+    Follower {
+        /// The run.
+        run: String,
+    },
     /// What its rollback needs is not there.
     #[error("what a rollback of run {run} needs is no longer kept: `{}` is missing", what.display())]
     Gone {

@@ -58,6 +58,9 @@ impl Done {
     pub(super) fn of(past: &Past, later_steps: &[[Timestamp; 2]]) -> Result<Done, RollbackError> {
         let run = past.run.name.clone();
         let gone = |what: PathBuf| RollbackError::Gone { run: run.clone(), what };
+        if past.actions().any(|action| matches!(action, Action::FollowMigrations(_))) {
+            return Err(RollbackError::Follower { run });
+        }
         let kept = past.run.kept().ok_or_else(|| gone(past.run.kept_file()))?;
         let static_files = match &kept.static_files {
             Some(kept) => {
