@@ -91,7 +91,11 @@ pub struct Paused {
 
 impl fmt::Display for Paused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "paused at `{}` since {:.0}, and rolls back at {:.0}", self.point, self.since, self.until)
+        write!(
+            f,
+            "paused at `{}` since {:.0}; it rolls back at {:.0} unless it is continued",
+            self.point, self.since, self.until
+        )
     }
 }
 
@@ -207,14 +211,16 @@ pub struct Pause {
 }
 
 impl Pause {
-    /// Waits.
+    /// Waits, and says how long it waited.
     ///
     /// # Errors
     ///
     /// See [`PauseError`]; the run is then undone.
     pub fn perform(&self, host: &Host) -> Result<(), PauseError> {
         let process = ProcessId::own();
-        let (mut paused, since) = (None, Instant::now());
+        // Dropped at the end of the pause.
+        let mut paused = None;
+        let since = Instant::now();
         loop {
             match self.pauses.order(process) {
                 Some(Order::Back) => return Err(PauseError::Back),
@@ -232,11 +238,13 @@ impl Pause {
                 return Err(PauseError::Cancelled);
             }
         }
+        host.say_outcome(&match paused {
+            None => "the run may go further".to_owned(),
+            Some(_) => format!("continued after {:.1} s", since.elapsed().as_secs_f64()),
+        });
         Ok(())
     }
-}
 
-impl Pause {
     /// Says that the run of a process waits, as long as the value lives.
     fn wait_as(&self, process: ProcessId) -> Result<Waits<'_>, FileError> {
         let since = Timestamp::now();

@@ -37,7 +37,15 @@ fn each_point_by_a_process_of_its_own() {
     let Some(site) = TestSite::builder().nginx().start() else { return };
     let site = &site;
     publish_column(site);
-    let prepared = on(site, &["update", "--json", "--until", "prepared"]).run().expect(0).json();
+    let done = on(site, &["update", "--json", "--until", "prepared"]).run().expect(0);
+    for line in [
+        "Before the window, which opens as soon as the run may go beyond `prepared`\n  pause-prepared   until \
+         `deploykit update --continue`, for at most 10m, unless the run may go further\n",
+        ", and while it pauses (",
+    ] {
+        assert!(done.stderr.contains(line), "{}", done.stderr);
+    }
+    let prepared = done.json();
     assert_documented("paused", &prepared);
     assert_eq!(prepared["paused"]["point"], "prepared");
     assert_eq!(site.release().as_deref(), Some("1"), "nothing has changed");
@@ -54,7 +62,9 @@ fn each_point_by_a_process_of_its_own() {
     assert_eq!(go_on(site, &["--until", "stopped"]).expect(0).json()["paused"]["point"], "stopped");
     assert_eq!(go_on(site, &["--until", "prepared"]).expect(0).json()["paused"]["point"], "stopped");
 
-    assert_eq!(go_on(site, &["--until", "placed"]).expect(0).json()["paused"]["point"], "placed");
+    let placed = go_on(site, &["--until", "placed"]).expect(0);
+    assert!(placed.stderr.contains("continued after "), "{}", placed.stderr);
+    assert_eq!(placed.json()["paused"]["point"], "placed");
     let migrations = || site.manage(&["showmigrations", "guestbook"]).unwrap();
     assert!(migrations().contains("[ ]"), "{}", migrations());
     assert_eq!(go_on(site, &["--until", "migrated"]).expect(0).json()["paused"]["point"], "migrated");

@@ -138,10 +138,14 @@ fn what(step: &Step) -> String {
 
 fn heading(phase: Phase, plan: &Plan) -> String {
     let needed = |id: StepKind| plan.steps.iter().any(|step| step.id == id && step.is_needed());
+    let pauses = plan.steps.iter().any(|step| step.id.is_pause());
     match phase {
         Phase::Announce => match plan.starts {
             Some(starts) if needed(StepKind::Wait) => {
                 paint(BOLD, &format!("Before the window, which opens at {}", date_and_time(starts)))
+            }
+            _ if pauses => {
+                paint(BOLD, "Before the window, which opens as soon as the run may go beyond `prepared`")
             }
             _ => paint(BOLD, "Before the window, which opens at once"),
         },
@@ -152,6 +156,7 @@ fn heading(phase: Phase, plan: &Plan) -> String {
                 (true, 1) => ", and for as long as the migration takes".to_owned(),
                 (true, count) => format!(", and for as long as {count} migrations take"),
             };
+            let migrations = if pauses { format!("{migrations}, and while it pauses") } else { migrations };
             let basis = match plan.forecast.runs {
                 0 => "a rule of thumb: no comparable update of this site yet".to_owned(),
                 1 => "like the last update".to_owned(),

@@ -97,7 +97,10 @@ pub(super) fn insert(steps: &mut Vec<Step>, site: &Site, digest: &str) {
         let step = StepKind::pause(point);
         let at = steps.iter().position(|one| !one.id.is_own() && one.id > step).unwrap_or(steps.len());
         let pause = Check::Change(Change {
-            reason: format!("until `deploykit update --continue`, for at most {}", written(limit)),
+            reason: format!(
+                "until `deploykit update --continue`, for at most {}, unless the run may go further",
+                written(limit)
+            ),
             actions: vec![Action::Pause(Pause {
                 point,
                 digest: digest.to_owned(),
