@@ -386,7 +386,9 @@ fn rollback(error: &RollbackError) -> Option<String> {
         RollbackError::CopyByHand { .. } => {
             "set `database.restore-command` to the program that restores a copy".into()
         }
-        RollbackError::Follower { .. } => "revert the commits upstream, then update all hosts".into(),
+        RollbackError::Follower { .. } => {
+            "roll the leader back first; or revert the commits upstream, then update all hosts".into()
+        }
         RollbackError::Gone { .. } | RollbackError::Irreversible { .. } => {
             "revert the commits upstream, then run `deploykit update`".into()
         }

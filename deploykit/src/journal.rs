@@ -280,7 +280,8 @@ pub fn is_finished(entries: &[Entry]) -> bool {
     entries.is_empty() || matches!(entries.last(), Some(Entry::RunFinished { .. }))
 }
 
-/// Returns whether the run that wrote these entries can be finished: it says what it planned, and has undone nothing.
+/// Returns whether the run that wrote these entries can be finished: it says what it planned, and has undone nothing. A follower may
+/// have undone what came after the migrations, while it waited for the leader to undo these.
 #[must_use]
 pub fn can_finish(entries: &[Entry]) -> bool {
     way_forward(entries).is_ok()
@@ -288,7 +289,16 @@ pub fn can_finish(entries: &[Entry]) -> bool {
 
 /// Returns all steps of a run that can be finished, or why it cannot.
 pub(crate) fn way_forward(entries: &[Entry]) -> Result<&[Step], &'static str> {
-    let is_undo = |entry: &Entry| matches!(entry, Entry::StepUndone { .. } | Entry::UndoFailed { .. });
+    // A leader that has finished leaves a follower only the way forward.
+    let waits = left_to_undo(entries).iter().any(|begun| {
+        *begun.step == StepKind::Migrate
+            && begun.undo.iter().any(|action| matches!(action, Action::FollowMigrations(_)))
+    });
+    let is_undo = |entry: &Entry| match entry {
+        Entry::StepUndone { step } => !waits || *step <= StepKind::Migrate,
+        Entry::UndoFailed { step, .. } => !waits || *step != StepKind::Migrate,
+        _ => false,
+    };
     match entries.first() {
         _ if entries.iter().any(is_undo) => Err("its undo has begun"),
         Some(Entry::RunStarted { planned, .. }) if !planned.is_empty() => Ok(planned),

@@ -2,20 +2,18 @@
 
 use std::fs;
 
-use deploykit::internal::lock::Lock;
-
-use crate::phases::statuses;
+use crate::phases::{statuses, wait_for_the_end};
 use crate::run::{on, wait_for};
-use crate::support::releases::publish_column;
+use crate::support::releases::{publish_column, publish_migration_and_broken_page};
 use crate::support::site::TestSite;
 use crate::support::snapshot::{Snapshot, assert_same};
 
-/// A follower that waits for a second, and whose new version has a migration.
-fn follower() -> Option<TestSite> {
+/// A follower that waits for so long.
+fn follower(limit: &str) -> Option<TestSite> {
     let site = TestSite::builder().nginx().start()?;
     let text = fs::read_to_string(&site.config).unwrap();
-    let keys = "[site]\nrole = \"follower\"\npause-limit = \"2s\"\n";
-    fs::write(&site.config, text.replacen("[site]\n", keys, 1)).unwrap();
+    let keys = format!("[site]\nrole = \"follower\"\npause-limit = \"{limit}\"\n");
+    fs::write(&site.config, text.replacen("[site]\n", &keys, 1)).unwrap();
     Some(site)
 }
 
@@ -28,7 +26,7 @@ fn comes_back(site: &TestSite, before: &Snapshot) {
 
 #[test]
 fn it_goes_back_unless_the_leader_migrates() {
-    let Some(site) = follower() else { return };
+    let Some(site) = follower("2s") else { return };
     let site = &site;
     let before = Snapshot::of(site);
     publish_column(site);
@@ -44,10 +42,8 @@ fn it_goes_back_unless_the_leader_migrates() {
 
 #[test]
 fn it_goes_on_once_the_leader_has_migrated_and_back_once_it_has_undone_that() {
-    let Some(site) = follower() else { return };
+    let Some(site) = follower("20s") else { return };
     let site = &site;
-    let text = fs::read_to_string(&site.config).unwrap();
-    fs::write(&site.config, text.replace("pause-limit = \"2s\"", "pause-limit = \"20s\"")).unwrap();
     let before = Snapshot::of(site);
     publish_column(site);
     let plan = on(site, &["plan", "--json"]).run().expect(0).json();
@@ -75,7 +71,7 @@ fn it_goes_on_once_the_leader_has_migrated_and_back_once_it_has_undone_that() {
 
 #[test]
 fn it_is_held_as_long_as_the_leader_has_not_gone_back() {
-    let Some(site) = follower() else { return };
+    let Some(site) = follower("2s") else { return };
     let site = &site;
     let before = Snapshot::of(site);
     publish_column(site);
@@ -91,13 +87,13 @@ fn it_is_held_as_long_as_the_leader_has_not_gone_back() {
 
 #[test]
 fn it_is_held_if_nobody_continues_it_after_the_leader_has_migrated() {
-    let Some(site) = follower() else { return };
+    let Some(site) = follower("2s") else { return };
     let site = &site;
     let before = Snapshot::of(site);
     publish_column(site);
     on(site, &["update", "-y", "--until", "placed"]).run().expect(0);
     site.manage(&["migrate", "-v", "0"]).unwrap();
-    wait_for("the end of the run", || Lock::holder(&site.checkout.join(".deploykit/lock")).is_none());
+    wait_for_the_end(site);
     assert_eq!(site.page("/").unwrap().status, 503, "nobody meets the old code on the new schema");
     // The leader still has the code that reverses its migration.
     let migration = "project/guestbook/migrations/0002_entry_mood.py";
@@ -108,9 +104,28 @@ fn it_is_held_if_nobody_continues_it_after_the_leader_has_migrated() {
 }
 
 #[test]
-fn it_is_not_rolled_back_alone() {
-    let Some(site) = follower() else { return };
+fn it_is_completed_once_the_leader_has_finished_without_it() {
+    let Some(site) = follower("2s") else { return };
     let site = &site;
+    publish_column(site);
+    on(site, &["update", "-y", "--until", "placed"]).run().expect(0);
+    site.manage(&["migrate", "-v", "0"]).unwrap();
+    on(site, &["update", "--continue", "--until", "started"]).run().expect(0);
+    wait_for_the_end(site);
+    let held = on(site, &["status", "--json"]).run().expect(0).json();
+    assert_eq!((held["can_finish"].as_bool(), held["maintenance_page"].as_bool()), (Some(true), Some(true)));
+    on(site, &["recover"]).run().expect(6);
+    let report = on(site, &["recover", "--forward", "--json"]).run().expect(0).json();
+    assert_eq!(report["report"]["outcome"], "updated");
+    assert_eq!(site.page("/").unwrap().status, 200);
+    assert!(statuses(site).iter().all(|status| status == "running"));
+}
+
+#[test]
+fn it_is_rolled_back_only_after_the_leader() {
+    let Some(site) = follower("20s") else { return };
+    let site = &site;
+    let before = Snapshot::of(site);
     publish_column(site);
     on(site, &["update", "-y", "--until", "placed"]).run().expect(0);
     site.manage(&["migrate", "-v", "0"]).unwrap();
@@ -121,6 +136,28 @@ fn it_is_not_rolled_back_alone() {
         refused.contains("a rollback of this host alone would start the old version on the new schema"),
         "{refused}"
     );
-    assert!(refused.contains("revert the commits upstream, then update all hosts"), "{refused}");
+    assert!(refused.contains("roll the leader back first; or revert the commits upstream"), "{refused}");
     assert_eq!(site.page("/").unwrap().status, 200);
+    site.manage(&["migrate", "-v", "0", "guestbook", "0001"]).unwrap();
+    // The new version fails without its column.
+    on(site, &["rollback", "-y", "--broken"]).run().expect(0);
+    assert_same(&before, &Snapshot::of(site));
+}
+
+#[test]
+fn it_tells_a_failure_although_its_undo_waits_for_the_leader() {
+    let Some(site) = follower("30s") else { return };
+    let site = &site;
+    let before = Snapshot::of(site);
+    publish_migration_and_broken_page(site);
+    on(site, &["update", "-y", "--until", "placed"]).run().expect(0);
+    site.manage(&["migrate", "-v", "0"]).unwrap();
+    // Also a command that was repeated because its connection was lost.
+    for _ in 0..2 {
+        let told = on(site, &["update", "--continue", "--until", "started"]).run().expect(7).stderr;
+        assert!(told.contains("step `smoke-check` failed: "), "{told}");
+        assert!(told.contains("run `deploykit recover` on the leader, and then here"), "{told}");
+    }
+    site.manage(&["migrate", "-v", "0", "guestbook", "0001"]).unwrap();
+    comes_back(site, &before);
 }

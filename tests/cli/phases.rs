@@ -28,7 +28,7 @@ pub fn statuses(site: &TestSite) -> Vec<String> {
 
 /// Waits for the end of the run, whoever has it.
 #[track_caller]
-fn wait_for_the_end(site: &TestSite) {
+pub fn wait_for_the_end(site: &TestSite) {
     wait_for("the end of the run", || Lock::holder(&site.checkout.join(".deploykit/lock")).is_none());
 }
 

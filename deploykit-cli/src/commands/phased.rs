@@ -1,14 +1,16 @@
 //! `update --until` and `update --continue`: a run that pauses, in a process that outlives whoever started it.
 
+use std::cell::{Cell, RefCell};
 use std::io::{Read, Write, stderr, stdout};
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use deploykit::event::Observer;
+use deploykit::event::{Event, Observer, Record};
 use deploykit::internal::lock::{Holder, Lock};
 use deploykit::jiff::Timestamp;
 use deploykit::report::Report;
+use deploykit::site::HostRole;
 use deploykit::update::{self, GoOnError, PausePoint, Paused};
 use deploykit::{Cancel, Site};
 use rustix::process::{Pid, Signal, kill_process};
@@ -70,10 +72,16 @@ pub fn go_on(global: &Global, args: &UpdateArgs, ui: Ui) -> Result<u8, Failure> 
     let cancel = super::cancel()?;
     let since = Timestamp::now();
     let holder = update::go_on(&site, args.until, args.digest.as_deref()).map_err(|error| refused(&error))?;
-    match attend(&site, &holder, since, args.until, &cancel, ui)? {
+    match attend(&site, &holder, since, Aim::Forward(args.until), &cancel, ui)? {
         Attended::Paused(paused) => {
             say_paused(&paused, ui);
             Ok(exit_code::DONE)
+        }
+        Attended::Undoes(error) => {
+            let message =
+                format!("{error}; this host rolls back, and may wait for the leader to undo its migrations");
+            let hint = "run `deploykit recover` on the leader, and then here";
+            Err(Failure::message(exit_code::INTERRUPTED, message, hint))
         }
         Attended::Ended(report) => finish(&report, &render(&report), ui),
     }
@@ -86,15 +94,25 @@ pub fn go_back(site: &Site, cancel: &Cancel, ui: Ui) -> Result<Option<Report>, F
         Err(GoOnError::NoRun | GoOnError::CannotPause { .. }) => return Ok(None),
         told => told.map_err(|error| refused(&error))?,
     };
-    match attend(site, &holder, since, None, cancel, ui)? {
+    match attend(site, &holder, since, Aim::Back, cancel, ui)? {
         Attended::Ended(report) => Ok(Some(*report)),
-        Attended::Paused(_) => Ok(None),
+        Attended::Paused(_) | Attended::Undoes(_) => Ok(None),
     }
+}
+
+/// What a run was told.
+#[derive(Clone, Copy)]
+enum Aim {
+    Forward(Option<PausePoint>),
+    Back,
 }
 
 /// How a run that was attended to went on.
 enum Attended {
     Paused(Box<Paused>),
+    /// A follower rolls back, because of this error. Its undo may wait for the leader's, which nobody would order while this
+    /// command waits.
+    Undoes(String),
     Ended(Box<Report>),
 }
 
@@ -102,26 +120,43 @@ fn attend(
     site: &Site,
     holder: &Holder,
     since: Timestamp,
-    until: Option<PausePoint>,
+    aim: Aim,
     cancel: &Cancel,
     ui: Ui,
 ) -> Result<Attended, Failure> {
     let state = site.state();
     let mut progress = Progress::new(ui);
     let (mut found, mut told) = (None, 0);
-    let observe = |record: &_| {
-        progress.observe(record);
+    let leaves = matches!(aim, Aim::Forward(_)) && site.config().site.role == HostRole::Follower;
+    let (failed, undoes) = (RefCell::new("the run was told to roll back".to_owned()), Cell::new(false));
+    let observe = |record: &Record| {
+        match &record.event {
+            Event::StepFailed { step, error, .. } => {
+                failed.replace(format!("step `{step}` failed: {error}"));
+            }
+            Event::UndoStarted { .. } => undoes.set(leaves),
+            _ => {}
+        }
+        if record.time >= since {
+            progress.observe(record);
+        }
         Ok(())
     };
     let is_over = || {
         pass_on(cancel, &mut told, holder.pid);
-        found = until.and_then(|until| paused(site, holder.pid).filter(|paused| paused.point >= until));
-        found.is_some()
+        if let Aim::Forward(Some(until)) = aim {
+            found = paused(site, holder.pid).filter(|paused| paused.point >= until);
+        }
+        found.is_some() || undoes.get()
     };
-    let run = follow(&state, holder, since, observe, is_over)?;
+    // From its beginning: it may undo since before this command.
+    let run = follow(&state, holder, holder.since, observe, is_over)?;
     progress.flush();
     if let Some(paused) = found {
         return Ok(Attended::Paused(paused));
+    }
+    if run.is_none() && undoes.get() {
+        return Ok(Attended::Undoes(failed.into_inner()));
     }
     match run.and_then(|run| run.report()) {
         Some(report) => Ok(Attended::Ended(Box::new(report))),

@@ -57,9 +57,10 @@ pub fn recover_forward(
         let run = recovery.run.name.clone();
         let planned = way_forward(entries).map_err(|reason| UpdateError::NoWayForward { run, reason })?;
         let done = |step: &Step| {
-            entries
-                .iter()
-                .any(|entry| matches!(entry, Entry::StepFinished { step: done, .. } if *done == step.id))
+            let is_end =
+                |entry: &Entry| matches!(entry, Entry::StepFinished { step: done, .. } if *done == step.id);
+            let stands = step.change.undo.is_empty() || begun.iter().any(|begun| *begun.step == step.id);
+            stands && entries.iter().any(is_end)
         };
         let earlier: Vec<&Step> =
             planned.iter().filter(|step| begun.iter().any(|begun| *begun.step == step.id)).collect();

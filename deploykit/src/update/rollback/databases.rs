@@ -1,7 +1,7 @@
 //! How each database is restored: its migrations are reversed, or a copy takes its place.
 
 use crate::django::reasons::{grouped, reasons};
-use crate::django::{Project, ReversedMigration, Session};
+use crate::django::{DatabaseState, Project, ReversedMigration, Session};
 use crate::update::backup::{Asked, Backup};
 use crate::update::error::RollbackError;
 use crate::update::migrate_command;
@@ -27,6 +27,8 @@ pub(super) struct Database {
 pub(super) struct Looked<'a> {
     pub(super) run: &'a str,
     pub(super) command: Option<&'a [String]>,
+    /// The databases that the leader migrated, as they were before.
+    pub(super) followed: &'a [DatabaseState],
     pub(super) project: &'a Project,
     /// How many bytes the copies of other databases take before.
     pub(super) taken: u64,
@@ -57,6 +59,7 @@ impl Preparation<'_, '_> {
         // Those that the update did not copy can only be reversed.
         let (run, command) = (done.run.as_str(), done.command.as_deref());
         let is_copied = |done: &DoneDatabase| done.restore.as_ref().is_some_and(|one| one.backup.is_some());
+        let followed = done.followed.as_slice();
         let from_copy = self.request.from_copy;
         if from_copy && !databases.iter().any(is_copied) {
             return Err(RollbackError::NoCopy { run: run.to_owned() }.into());
@@ -67,7 +70,7 @@ impl Preparation<'_, '_> {
             let alias = done.left.database.clone();
             let backups = found.iter().filter_map(|one: &Database| one.backup.as_ref());
             let taken = backups.map(Backup::file_bytes).sum();
-            let looked = Looked { run, command, project, taken, several };
+            let looked = Looked { run, command, followed, project, taken, several };
             let (database, text) = match from_copy && is_copied(&done) {
                 true => self.by_copy(&looked, done, session)?,
                 false => self.reversed(&looked, done, session)?,
@@ -88,6 +91,14 @@ impl Preparation<'_, '_> {
         let alias = done.left.database.as_str();
         let databases = &looked.project.databases;
         let now = databases.named(alias, session.on(alias).state(&self.host))?;
+        if let Some(before) = looked.followed.iter().find(|before| before.database == alias) {
+            // Only the leader reverses what it migrated.
+            if !before.differences(&now).is_empty() {
+                return Err(RollbackError::Follower { run: looked.run.to_owned() }.into());
+            }
+            let database = Database { done, reversed: Vec::new(), copy: None, backup: None };
+            return Ok((database, "the leader has reversed them".to_owned()));
+        }
         // Without migrations to reverse, a table that another program created does not matter.
         if now.applied != done.left.applied || done.migrate.is_some() && now != done.left {
             let (run, lines) = (looked.run.to_owned(), looked.named(alias, done.left.differences(&now)));

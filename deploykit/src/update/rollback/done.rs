@@ -32,6 +32,8 @@ pub(super) struct Done {
     pub(super) outputs: Vec<(Swap, Swap)>,
     /// The databases that it migrates, in their order.
     pub(super) databases: Vec<DoneDatabase>,
+    /// The databases that the leader migrated, as they were before.
+    pub(super) followed: Vec<DatabaseState>,
     /// The command of the site's own that migrated.
     pub(super) command: Option<Vec<String>>,
     /// What was carried over to the live checkout.
@@ -58,9 +60,6 @@ impl Done {
     pub(super) fn of(past: &Past, later_steps: &[[Timestamp; 2]]) -> Result<Done, RollbackError> {
         let run = past.run.name.clone();
         let gone = |what: PathBuf| RollbackError::Gone { run: run.clone(), what };
-        if past.actions().any(|action| matches!(action, Action::FollowMigrations(_))) {
-            return Err(RollbackError::Follower { run });
-        }
         let kept = past.run.kept().ok_or_else(|| gone(past.run.kept_file()))?;
         let static_files = match &kept.static_files {
             Some(kept) => {
@@ -87,6 +86,11 @@ impl Done {
             hidden: past.undo().filter_map(held_by!(Exclude)).collect(),
             outputs,
             databases: DoneDatabase::of(past, &kept),
+            followed: past
+                .actions()
+                .filter_map(held_by!(FollowMigrations))
+                .map(|follow| follow.migrate.before)
+                .collect(),
             command: past.actions().find_map(held_by!(MigrateByCommand)).map(|command| command.argv),
             written: past
                 .actions()
