@@ -117,6 +117,8 @@ pub enum Command {
         /// The shell
         shell: clap_complete::Shell,
     },
+    /// Print a manual page, or write all of them: deploykit man update | man -l -
+    Man(ManArgs),
 }
 
 impl Command {
@@ -309,6 +311,15 @@ pub struct ReportArgs {
 pub struct DocsArgs {
     /// A key or section, such as git.branch, branch or git; default: all
     pub key: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct ManArgs {
+    /// The command, such as update or secrets set; default: deploykit itself
+    pub command: Vec<String>,
+    /// Write the pages of all commands into this directory
+    #[arg(long, value_name = "DIRECTORY", conflicts_with = "command")]
+    pub directory: Option<PathBuf>,
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

@@ -68,6 +68,37 @@ fn completions_are_scripts_of_their_shells() {
 }
 
 #[test]
+fn man_prints_the_page_of_a_command_or_writes_all_pages() {
+    let page = deploykit("/", &["man"]).run().expect(0).stdout;
+    assert!(page.contains("deploykit\\-secrets(1)"), "{page}");
+    assert!(page.contains("\n.SH \"EXIT STATUS\"\nExit codes:\n  0  done, or nothing to do\n"), "{page}");
+    assert!(!page.contains("EXTRA"), "{page}");
+    let pages = tempfile::tempdir().unwrap();
+    deploykit(pages.path(), &["man", "--directory", "new/man1"]).run().expect(0);
+    let pages = pages.path().join("new/man1");
+    let written = std::fs::read_dir(&pages).unwrap().count();
+    assert!(written > 30, "{written} pages");
+    for (words, file) in [
+        (["man", "update"].as_slice(), "deploykit-update.1"),
+        (&["man", "secrets", "set"], "deploykit-secrets-set.1"),
+    ] {
+        let page = deploykit("/", words).run().expect(0).stdout;
+        assert!(page.contains("\n.SH SYNOPSIS\n"), "{page}");
+        assert_eq!(std::fs::read_to_string(pages.join(file)).unwrap(), page);
+    }
+    assert_data_eq!(
+        deploykit("/", &["man", "secrets", "unset"]).run().expect(2).stderr,
+        str![[r#"
+Error: there is no command `secrets unset`
+Hint: list all commands: `deploykit help`
+
+"#]]
+        .raw()
+    );
+    deploykit("/", &["man", "--directory", "/dev/null/man"]).run().expect(1);
+}
+
+#[test]
 fn a_reader_that_goes_away_is_no_failure() {
     let (read, write) = rustix::pipe::pipe().unwrap();
     drop(read);

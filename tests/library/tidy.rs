@@ -370,7 +370,7 @@ fn every_dependency_has_its_reason() {
     let architecture = read("ARCHITECTURE.md");
     let (_, part) = architecture.split_once("\n## Dependencies\n").unwrap();
     assert_eq!(all(part, r"(?m)^\| `([\w-]+)` \| \S"), used);
-    let own = ["deploykit", "deploykit-init", "clap_complete"];
+    let own = ["deploykit", "deploykit-init", "clap_complete", "clap_mangen"];
     for path in ["deploykit-cli/Cargo.toml", "deploykit-cli/init/Cargo.toml"] {
         let manifest: toml::Table = read(path).parse().unwrap();
         let rest = manifest["dependencies"].as_table().unwrap().keys();

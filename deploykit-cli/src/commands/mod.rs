@@ -12,6 +12,7 @@ mod hold_socket;
 mod init;
 mod logs;
 mod maintenance;
+mod man;
 mod manage;
 mod phased;
 mod pip_install;
@@ -72,6 +73,7 @@ pub fn run(cli: Cli, ui: Ui) -> Result<u8, Failure> {
         Command::Env => env::run(global, ui),
         Command::Docs(args) => docs::run(&args, ui),
         Command::Completions { shell } => completions::run(shell),
+        Command::Man(args) => man::run(&args),
     };
     result.map_err(|failure| if by_flags { failure.hinting_at_flags() } else { failure })
 }
