@@ -27,3 +27,7 @@ fuzz seconds="60" *targets:
 # Measure updates, or the parts that are named; `--markdown` writes docs/measurements.md
 bench *arguments:
     benches/run {{ arguments }}
+
+# Build the book of docs/ into target/book/
+book:
+    book/build

@@ -1,9 +1,16 @@
 //! The help of every command.
 
 use snapbox::prelude::*;
-use snapbox::{assert_data_eq, file, str};
+use snapbox::{Data, assert_data_eq, str};
 
 use crate::run::deploykit;
+use crate::support::root;
+
+const REFERENCE_HEAD: &str = "\
+# Commands
+
+`deploykit help COMMAND` shows the same in the terminal. The global options work with every command.
+";
 
 fn help(args: &[&str]) -> String {
     deploykit("/", args).run().expect(0).text(None)
@@ -80,49 +87,48 @@ Exit codes:
     assert_eq!(deploykit("/", &["help"]).run().expect(0).stdout, deploykit("/", &["--help"]).run().stdout);
 }
 
-#[test]
-fn every_command_has_a_help() {
-    let pages = [
-        "init",
-        "adopt",
-        "plan",
-        "update",
-        "recover",
-        "rollback",
-        "status",
-        "history",
-        "report",
-        "maintenance on",
-        "maintenance off",
-        "maintenance",
-        "services",
-        "services stop",
-        "git-update",
-        "pip-install",
-        "manage",
-        "smoke-check",
-        "secrets",
-        "secrets check",
-        "secrets set",
-        "logs",
-        "env",
-        "docs",
-        "completions",
-        "man",
-    ];
-    let mut text = String::new();
-    for page in pages {
-        let mut args: Vec<&str> = page.split(' ').collect();
-        args.push("-h");
-        let page_text = help(&args);
-        // What is the same on every page is in the first one.
-        let own = page_text
-            .split("\nGlobal options:")
-            .next()
-            .unwrap()
-            .trim_start_matches("exit code 0\n--- stdout\n");
-        text.push_str(&format!("===== {page}\n{own}\n"));
+/// Returns the help of a command without what is the same for all.
+fn own_help(command: &[&str]) -> String {
+    let text = deploykit("/", &[command, &["--help"]].concat()).run().expect(0).stdout;
+    let paragraphs = text.trim_end().split("\n\n").filter(|text| !text.starts_with("Global options:"));
+    paragraphs.collect::<Vec<_>>().join("\n\n")
+}
+
+/// Adds the help of a command and of those below it.
+fn describe(command: &[&str], to: &mut String) {
+    let text = own_help(command);
+    if !command.is_empty() {
+        let level = "#".repeat(command.len() + 1);
+        to.push_str(&format!("\n{level} deploykit {}\n\n```text\n{text}\n```\n", command.join(" ")));
     }
-    assert!(text.lines().all(|line| line.chars().count() <= 100), "{text}");
-    assert_data_eq!(text, file!["help.txt"].raw());
+    let Some((_, list)) = text.split_once("\nCommands:\n") else { return };
+    let names = list.lines().map_while(|line| line.split_whitespace().next());
+    for name in names.filter(|name| *name != "help") {
+        describe(&[command, &[name]].concat(), to);
+    }
+}
+
+#[test]
+fn every_command_is_in_the_reference() {
+    let mut text = REFERENCE_HEAD.to_owned();
+    let all = deploykit("/", &["--help"]).run().expect(0).stdout;
+    text.push_str(&format!("\n```text\n{}\n```\n", all.trim_end()));
+    describe(&[], &mut text);
+    assert!(text.matches("\nUsage: ").count() > 30, "{text}");
+    let wide = text.lines().find(|line| !line.starts_with('#') && line.chars().count() > 100);
+    assert_eq!(wide, None);
+    assert_data_eq!(text, Data::read_from(&root().join("docs/commands.md"), None).raw());
+}
+
+#[test]
+fn every_exit_code_is_described() {
+    let help = deploykit("/", &["--help"]).run().expect(0).stdout;
+    let (_, codes) = help.split_once("\nExit codes:\n").unwrap();
+    let codes: Vec<_> = codes.lines().filter_map(|line| line.trim().split_once("  ")).collect();
+    let page = std::fs::read_to_string(root().join("docs/exit-codes.md")).unwrap();
+    let rows: Vec<_> = page.lines().filter_map(|line| line.strip_prefix("| ")?.split_once(" | ")).collect();
+    let described = rows.iter().filter(|(code, _)| code.parse::<u8>().is_ok());
+    let described: Vec<_> =
+        described.map(|(code, rest)| (*code, rest.split(" | ").next().unwrap())).collect();
+    assert_eq!(described, codes);
 }

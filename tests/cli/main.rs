@@ -31,6 +31,7 @@ mod silence;
 mod sites;
 mod terminals;
 mod trust;
+mod tutorial;
 mod updates;
 mod usage;
 

@@ -1,32 +1,73 @@
 //! Every command line of `deploykit` in the documents is one that the binary understands.
 
+use std::path::PathBuf;
+
+use regex_lite::Regex;
+
 use crate::run::deploykit;
 use crate::support::root;
+
+/// Returns README.md, CONTRIBUTING.md and every page below `docs/`.
+fn documents() -> Vec<PathBuf> {
+    let mut found = ["README.md", "CONTRIBUTING.md"].map(|name| root().join(name)).to_vec();
+    let mut directories = vec![root().join("docs")];
+    while let Some(directory) = directories.pop() {
+        for path in std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()) {
+            if path.is_dir() {
+                directories.push(path);
+            } else if path.extension().is_some_and(|ending| ending == "md") {
+                found.push(path);
+            }
+        }
+    }
+    found
+}
+
+/// Returns the arguments of the calls in a line of a shell, a crontab or a configuration file.
+fn calls(line: &str) -> Vec<Vec<String>> {
+    let call = Regex::new(r"(?:^|[\s/=($])deploykit ").unwrap();
+    let starts = call.find_iter(line).map(|found| &line[found.end()..]);
+    let ends = |word: &str| {
+        ["&&", "||", "|", ";", ";;", "&"].contains(&word)
+            || word.starts_with(['>', '2']) && word.contains('>')
+    };
+    starts
+        .map(|rest| {
+            // A command in `$(…)` or in quotes ends with these.
+            let rest = if line.contains("$(") { rest.split([')', '"']).next().unwrap() } else { rest };
+            let words = shlex::split(rest).unwrap_or_else(|| panic!("quotes: {line}"));
+            words
+                .into_iter()
+                .take_while(|word| !ends(word))
+                .map(|word| word.trim_end_matches(';').to_owned())
+                .collect()
+        })
+        .collect()
+}
 
 #[test]
 fn the_commands_of_the_documents_exist() {
     let mut seen = 0;
-    for document in ["README.md", "CONTRIBUTING.md", "docs/how-it-works.md", "docs/configuration.md"] {
-        let text = std::fs::read_to_string(root().join(document)).unwrap();
-        let blocks = text.split("\n```sh\n").skip(1).map(|block| block.split("\n```").next().unwrap());
-        for line in blocks.flat_map(str::lines).filter(|line| line.starts_with("deploykit ")) {
-            let line = line.split(" # ").next().unwrap();
-            // Words in quotes are one; `--help` at the end keeps the rest from being done, not from being understood.
-            let parts = line.split('\'').enumerate();
-            let words =
-                parts.flat_map(
-                    |(index, part)| {
-                        if index % 2 == 1 { vec![part] } else { part.split_whitespace().collect() }
-                    },
-                );
-            let mut words: Vec<&str> = words.skip(1).collect();
-            // What follows `--` belongs to another program.
-            let end = words.iter().position(|word| *word == "--").unwrap_or(words.len());
-            words.insert(end, "--help");
+    for document in documents() {
+        let text = std::fs::read_to_string(&document).unwrap();
+        let blocks = text.split("\n```").skip(1).step_by(2).filter_map(|block| block.split_once('\n'));
+        let kinds = ["sh", "cron", "ini"];
+        let lines = blocks
+            .filter(|(kind, _)| kinds.contains(&kind.split(' ').next().unwrap()))
+            .flat_map(|(_, block)| block.lines())
+            // Comments, and calls of cargo, which name the package.
+            .filter(|line| !line.starts_with('#') && !line.contains("-p deploykit"));
+        for (line, mut words) in
+            lines.flat_map(|line| calls(line).into_iter().map(move |words| (line, words)))
+        {
+            // What follows `--` belongs to another program. `--help` keeps the rest from being done, not from being understood.
+            let end = words.iter().position(|word| word == "--").unwrap_or(words.len());
+            words.insert(end, "--help".to_owned());
+            let words: Vec<&str> = words.iter().map(String::as_str).collect();
             let answer = deploykit("/", &words).run();
-            assert_eq!(answer.code, Some(0), "{document}: {line}\n{}", answer.stderr);
+            assert_eq!(answer.code, Some(0), "{}: {line}\n{words:?}\n{}", document.display(), answer.stderr);
             seen += 1;
         }
     }
-    assert!(seen >= 12, "only {seen} command lines were found");
+    assert!(seen > 60, "only {seen} command lines were found");
 }

@@ -6,6 +6,7 @@ extern crate deploykit_test_collect;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod book;
 mod database;
 mod demo;
 mod django;

@@ -15,13 +15,13 @@ const LONGEST: usize = 500;
 /// The crates whose layers ARCHITECTURE.md lists, in its order.
 const SOURCES: [&str; 2] = ["deploykit/src", "deploykit-cli/init/src"];
 
-fn read(path: impl AsRef<Path>) -> String {
+pub fn read(path: impl AsRef<Path>) -> String {
     let path = root().join(path);
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
 /// Returns all files below a directory whose names end so, from the top of the project.
-fn files(directory: &str, ending: &str) -> Vec<PathBuf> {
+pub fn files(directory: &str, ending: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut directories = vec![root().join(directory)];
     while let Some(directory) = directories.pop() {
@@ -45,13 +45,13 @@ fn sources() -> impl Iterator<Item = (&'static str, PathBuf)> {
     SOURCES.into_iter().flat_map(|source| files(source, ".rs").into_iter().map(move |path| (source, path)))
 }
 
-fn documents() -> Vec<PathBuf> {
+pub fn documents() -> Vec<PathBuf> {
     let top = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md"].map(PathBuf::from);
     top.into_iter().chain(files("docs", ".md")).collect()
 }
 
 /// Returns the fenced blocks of a document: language and text.
-fn blocks(text: &str) -> Vec<(String, String)> {
+pub fn blocks(text: &str) -> Vec<(String, String)> {
     let mut blocks = Vec::new();
     let mut open: Option<(String, String)> = None;
     for line in text.lines() {
@@ -69,12 +69,12 @@ fn blocks(text: &str) -> Vec<(String, String)> {
     blocks
 }
 
-fn pattern(text: &str) -> Regex {
+pub fn pattern(text: &str) -> Regex {
     Regex::new(text).unwrap()
 }
 
 /// Returns the first groups of all matches.
-fn all(text: &str, regex: &str) -> BTreeSet<String> {
+pub fn all(text: &str, regex: &str) -> BTreeSet<String> {
     pattern(regex).captures_iter(text).map(|found| found[1].to_owned()).collect()
 }
 
@@ -341,7 +341,7 @@ fn every_command_is_in_the_readme_and_every_documented_command_exists() {
             .collect();
         let mut called = all(&fenced, CALL);
         called.extend(all(&text, r"(?:`|\$\()deploykit (?:-[^\s`]+ )*([a-z][a-z-]+)"));
-        let unknown: Vec<_> = called.difference(&commands).collect();
+        let unknown: Vec<_> = called.difference(&commands).filter(|name| *name != "help").collect();
         assert!(unknown.is_empty(), "{}: no such commands: {unknown:?}", path.display());
     }
 }
@@ -380,20 +380,6 @@ fn every_dependency_has_its_reason() {
             .collect();
         assert!(rest.is_empty(), "{path}: no reason for {rest:?}");
     }
-}
-
-#[test]
-fn links_lead_somewhere() {
-    let mut dead = Vec::new();
-    for path in documents() {
-        let text = pattern("(?s)```.*?```|`[^`\n]*`").replace_all(&read(&path), "").into_owned();
-        for link in all(&text, r"\]\(([^)\s#]+)") {
-            if !link.contains("://") && !root().join(&path).parent().unwrap().join(&link).exists() {
-                dead.push(format!("{}: {link}", path.display()));
-            }
-        }
-    }
-    assert!(dead.is_empty(), "{}", dead.join("\n"));
 }
 
 #[test]

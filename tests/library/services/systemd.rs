@@ -1,6 +1,7 @@
 //! Units of a real systemd, in namespaces of its own.
 
 use std::net::TcpStream;
+use std::process::Command;
 
 use deploykit::services::{Socket, Systemd, last_lines_of_unit};
 
@@ -256,4 +257,32 @@ fn a_timer_is_stopped_once_its_job_has_ended_by_itself() {
     // Stopped before, it stays so.
     operations::apply(&control(Want::Restart), &mut context).unwrap();
     assert_eq!(state(&timer).status, Status::Stopped);
+}
+
+/// `docs/how-to/systemd.md` says what sudo must allow: that, and nothing else, is what runs as `sudo -n`.
+#[test]
+fn sudo_runs_what_the_guide_allows() {
+    if !inside(&sudo_runs_what_the_guide_allows) {
+        return;
+    }
+    unit("gunicorn.service", "[Service]\nExecStart=/bin/sleep 600\n");
+    // Seen in these namespaces only, and found before a real one.
+    let mounted = Command::new("mount").args(["-t", "tmpfs", "tmpfs", "/usr/local/sbin"]).status().unwrap();
+    assert!(mounted.success());
+    let (sudo, asked) = (Path::new("/usr/local/sbin/sudo"), Path::new("/run/asked"));
+    // Like sudo without a password, which knows programs by their paths.
+    let script = "#!/bin/sh\ntest \"$1\" = -n || exit 1\nshift\nprogram=$(command -v \"$1\")\nshift\n\
+         echo \"/usr/bin/${program##*/} $*\" >>/run/asked\nexec \"$program\" \"$@\"\n";
+    fs::write(sudo, script).unwrap();
+    fs::set_permissions(sudo, fs::Permissions::from_mode(0o755)).unwrap();
+    let service = Service { sudo: true, ..unit_service("gunicorn") };
+    for goal in [Goal::Running, Goal::Stopped, Goal::Running] {
+        perform(&service, goal).unwrap();
+    }
+    let asked = fs::read_to_string(asked).unwrap();
+    let guide = include_str!("../../../docs/how-to/systemd.md");
+    let allowed: Vec<&str> =
+        guide.lines().filter_map(|line| line.split_once("NOPASSWD: ")).map(|(_, command)| command).collect();
+    assert!(asked.lines().all(|line| allowed.contains(&line)), "{asked}");
+    assert!(allowed.iter().all(|line| asked.lines().any(|other| other == *line)), "{asked}");
 }
