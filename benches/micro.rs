@@ -135,6 +135,7 @@ fn plan(criterion: &mut Criterion) {
             from: "0".repeat(40),
             to: "1".repeat(40),
             digest: None,
+            old_code_risk: None,
             rolls_back: None,
             rollback: None,
             rehearsal: None,

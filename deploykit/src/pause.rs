@@ -83,6 +83,9 @@ pub struct Paused {
     pub point: PausePoint,
     /// The digest of its plan, which hosts that serve one site must have in common.
     pub digest: String,
+    /// What the code of the old version could fail at once the migrations are applied, as in [`Plan`](crate::plan::Plan::old_code_risk).
+    #[serde(default)]
+    pub old_code_risk: Option<String>,
     /// Since when it waits.
     pub since: Timestamp,
     /// When it undoes everything, unless it is told to go on before.
@@ -204,6 +207,9 @@ pub struct Pause {
     pub point: PausePoint,
     /// The digest of the plan.
     pub digest: String,
+    /// What the code of the old version could fail at, as the plan says.
+    #[serde(default)]
+    pub old_code_risk: Option<String>,
     /// Where it is said how far the run may go.
     pub pauses: Pauses,
     /// How long it waits.
@@ -249,8 +255,8 @@ impl Pause {
     fn wait_as(&self, process: ProcessId) -> Result<Waits<'_>, FileError> {
         let since = Timestamp::now();
         let until = since.checked_add(self.limit).unwrap_or(Timestamp::MAX);
-        let (point, digest) = (self.point, self.digest.clone());
-        let paused = Paused { process, point, digest, since, until };
+        let Pause { point, digest, old_code_risk, .. } = self.clone();
+        let paused = Paused { process, point, digest, old_code_risk, since, until };
         let text = serde_json::to_string(&paused).unwrap_or_default();
         files::write_whole(&self.pauses.paused_file(), text.as_bytes(), 0o600)?;
         Ok(Waits(&self.pauses))
@@ -274,7 +280,7 @@ mod tests {
 
     fn pause(directory: &Path, limit: Duration) -> Pause {
         let pauses = Pauses::at(directory);
-        Pause { point: PausePoint::Placed, digest: "d".to_owned(), pauses, limit }
+        Pause { point: PausePoint::Placed, digest: "d".to_owned(), old_code_risk: None, pauses, limit }
     }
 
     #[test]

@@ -98,6 +98,10 @@ pub struct Plan {
     /// in a rollback.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<String>,
+    /// What the code of the old version could fail at once the migrations are applied. `None`: nothing, so that several hosts
+    /// that serve one site can be updated one after another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub old_code_risk: Option<String>,
     /// Whether it can be rolled back once it is finished; `None`: it is a rollback itself.
     #[serde(default)]
     pub rollback: Option<LaterRollback>,

@@ -7,3 +7,4 @@ mod forking;
 mod history;
 mod losing;
 mod migrating;
+mod old_code;

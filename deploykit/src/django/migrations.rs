@@ -50,6 +50,10 @@ pub struct PendingMigration {
     /// What it does by code that comes with a reverse of its author's: "RunPython: what its code changes is not known".
     #[serde(default)]
     pub by_code: Vec<String>,
+    /// What the code of the old version could fail at once it is applied: "`item.price` has neither `null` nor `db_default`: the
+    /// old code cannot insert rows". Empty: nothing, as far as Django itself reads and writes rows.
+    #[serde(default)]
+    pub old_code: Vec<String>,
     /// What it does, in Django's words.
     pub operations: Vec<String>,
     /// Its duration, locks and statements on a copy of the database; `None`: it was not rehearsed.
@@ -70,6 +74,7 @@ impl PendingMigration {
             losses: Vec::new(),
             unknown: Vec::new(),
             by_code: Vec::new(),
+            old_code: Vec::new(),
             operations: Vec::new(),
             on_copy: None,
         }
@@ -204,6 +209,14 @@ impl MigrationPlan {
     pub fn irreversible(&self) -> Option<String> {
         let reasons: Vec<Reason> =
             self.pending.iter().flat_map(PendingMigration::irreversible_reasons).collect();
+        (!reasons.is_empty()).then(|| grouped(&reasons).join("; "))
+    }
+
+    /// Says what the code of the old version could fail at once the migrations are applied; `None`: nothing is known.
+    #[must_use]
+    pub fn old_code_risk(&self) -> Option<String> {
+        let reasons: Vec<Reason> =
+            self.pending.iter().flat_map(|migration| reasons(&migration.id, &migration.old_code)).collect();
         (!reasons.is_empty()).then(|| grouped(&reasons).join("; "))
     }
 

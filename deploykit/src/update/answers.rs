@@ -36,7 +36,7 @@ use crate::update::written::Carrying;
 const LEADER: &str = "the leader does that";
 
 /// Tells whether another host changes the databases.
-fn follows(site: &Site) -> bool {
+pub(super) fn follows(site: &Site) -> bool {
     site.config().site.role == HostRole::Follower
 }
 
@@ -141,6 +141,7 @@ impl Facts {
             answers: self.answers(site, target, &services),
             course: Course::Update { rollback: self.rollback(site), unforked: self.unforked.clone() },
             digest: Some(self.digest(&commits[1])),
+            old_code_risk: self.old_code_risk(),
             commits,
             notices: self.notices(site),
         };
@@ -320,6 +321,15 @@ impl Facts {
             reasons.push(self.named(migrations.alias(), reason));
         }
         LaterRollback { way, reason: (!reasons.is_empty()).then(|| reasons.join("; ")) }
+    }
+
+    /// Says what the code of the old version could fail at once the migrations are applied.
+    fn old_code_risk(&self) -> Option<String> {
+        let by_command = self.command.as_ref().filter(|command| command.runs()).map(MigrateCommand::reason);
+        let migrations = self.databases.iter().map(|one| &one.migrations);
+        let risks = migrations.filter_map(|one| Some(self.named(one.alias(), one.plan.old_code_risk()?)));
+        let risks: Vec<String> = by_command.into_iter().chain(risks).collect();
+        (!risks.is_empty()).then(|| risks.join("; "))
     }
 
     fn named(&self, alias: &str, text: String) -> String {

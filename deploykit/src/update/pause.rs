@@ -91,7 +91,7 @@ pub(super) fn pauses(site: &Site) -> Pauses {
 }
 
 /// Inserts a pause at each point.
-pub(super) fn insert(steps: &mut Vec<Step>, site: &Site, digest: &str) {
+pub(super) fn insert(steps: &mut Vec<Step>, site: &Site, digest: &str, old_code_risk: Option<&str>) {
     let limit = site.config().site.pause_limit;
     for point in PausePoint::ALL {
         let step = StepKind::pause(point);
@@ -104,6 +104,7 @@ pub(super) fn insert(steps: &mut Vec<Step>, site: &Site, digest: &str) {
             actions: vec![Action::Pause(Pause {
                 point,
                 digest: digest.to_owned(),
+                old_code_risk: old_code_risk.map(str::to_owned),
                 pauses: pauses(site),
                 limit,
             })],
@@ -143,7 +144,7 @@ mod tests {
         ];
         let mut steps: Vec<Step> =
             names.iter().map(|name| Step::new(StepKind::from(*name), Check::unchanged(""))).collect();
-        insert(&mut steps, &site, "d");
+        insert(&mut steps, &site, "d", None);
         let names: Vec<&str> = steps.iter().map(|step| step.id.as_str()).collect();
         assert_eq!(
             names.join(" "),

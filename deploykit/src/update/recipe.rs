@@ -56,6 +56,8 @@ pub(super) struct Recipe<'p> {
     pub commits: [String; 2],
     /// What hosts that serve one site must have in common; `None` in a rollback.
     pub digest: Option<String>,
+    /// What the code of the old version could fail at once the migrations are applied; `None` in a rollback, too.
+    pub old_code_risk: Option<String>,
     pub notices: Vec<String>,
 }
 
@@ -169,7 +171,7 @@ impl Recipe<'_> {
         let last = own(&Step::new(Finish, Check::unchanged("the run is over")));
         let mut steps: Vec<Step> = before.chain(window).chain(page_down).chain(after).chain(last).collect();
         if let (Some(_), Some(digest)) = (request.until, &self.digest) {
-            pause::insert(&mut steps, site, digest);
+            pause::insert(&mut steps, site, digest, self.old_code_risk.as_deref());
         }
         let [from, to] = self.commits;
         let plan = Plan {
@@ -178,6 +180,7 @@ impl Recipe<'_> {
             to,
             rolls_back,
             digest: self.digest,
+            old_code_risk: self.old_code_risk,
             rollback,
             rehearsal: None,
             starts: announcement.starts()?,

@@ -240,6 +240,7 @@ impl<'o> Preparation<'_, 'o> {
             course: Course::Rollback { run: done.run.clone(), inserted: done.inserted.undone.clone() },
             commits: [self.from.clone(), self.to.clone()],
             digest: None,
+            old_code_risk: None,
             notices,
         };
         recipe.plan()

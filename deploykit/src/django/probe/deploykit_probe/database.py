@@ -84,6 +84,7 @@ def do_migrations(request: Json) -> Json:
                 losses=change.losses,
                 unknown=change.unknown,
                 by_code=change.by_code,
+                old_code=change.old_code,
                 operations=[described_operation(operation) for operation in migration.operations],
             )
             steps.append(step)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import re
 import sys
 import traceback
 from typing import Any, Callable, Iterable
 
+from .fields import definer, is_djangos, length_of, range_of, related
 from .identities import key_of
 from .kinds import Connection, Field, Json, Key, Migration, Operation, ProjectState, Snapshot
+from .old_code import failures
+from .run_sql import is_harmless_sql
 from .tables import Names, has_table, holds_values, names_of
 
 # The operations whose effect on the database is what they do to the state.
@@ -26,9 +28,6 @@ POSTGRESQL_OPERATIONS = (
 
 BEHAVIOUR = ("state_forwards", "database_forwards", "database_backwards", "allow_migrate_model")
 
-# Statements that hold no row and change none.
-HARMLESS_SQL = re.compile(r"(?:CREATE (?:UNIQUE )?INDEX|DROP INDEX|ANALYZE|COMMENT ON)\b", re.IGNORECASE)
-
 
 def kinds_of_operations() -> set[type]:
     """Returns Django's own classes of operations."""
@@ -38,18 +37,6 @@ def kinds_of_operations() -> set[type]:
     found = [getattr(operations, name, None) for name in OPERATIONS]
     found += [getattr(postgres, name, None) for name in POSTGRESQL_OPERATIONS]
     return {kind for kind in found if kind is not None}
-
-
-def definer(kind: type, name: str) -> Any:
-    """Returns the class that an attribute comes from."""
-    return next((one for one in kind.__mro__ if name in vars(one)), None)
-
-
-def is_djangos(kind: Any) -> bool:
-    """Tells whether a class stands in Django itself."""
-    name = getattr(kind, "__module__", "")
-    module = sys.modules.get(name)
-    return name.startswith("django.") and getattr(module, kind.__qualname__, None) is kind
 
 
 class Change:
@@ -63,11 +50,18 @@ class Change:
         self.by_code: list[str] = []
         self.drops: list[str] = []
         self.misfits: list[str] = []
+        # What the code of the old version could fail at once it is applied.
+        self.old_code: list[str] = []
 
     def doubts(self, text: str) -> None:
         """Notes what is not known, once."""
         if text not in self.unknown:
             self.unknown.append(text)
+
+    def surprises(self, text: str) -> None:
+        """Notes what may do anything, to a reversal and to the old code."""
+        self.doubts(text)
+        self.old_code.append(text)
 
 
 class Judge:
@@ -91,7 +85,7 @@ class Judge:
         change = Change()
         for name in ("apply", "unapply", "mutate_state"):
             if name in vars(migration) or definer(type(migration), name) is not Migration:
-                change.doubts("its `%s` is the site's own: what it does is not known" % name)
+                change.surprises("its `%s` is the site's own: what it does is not known" % name)
         self.operations(migration.app_label, migration.operations, self.state, change, key_of(migration))
         return change
 
@@ -115,12 +109,23 @@ class Judge:
                     self.operations(app, inner, state.clone(), change, key)
                 before = self.snapshot(app, operation, kind, state)
                 operation.state_forwards(app, state)
+                self.old_code(app, operation, kind, before, state, change)
                 # Where the database has operations of its own, the state says nothing about it.
                 if kind is None or kind.__name__ != "SeparateDatabaseAndState":
                     self.compare(app, operation, kind, before, state, change, key)
                     self.follow(app, operation, kind, before, state, key)
             except Exception as error:
-                change.doubts("%s: what it does cannot be found out (%s)" % (name, type(error).__name__))
+                change.surprises("%s: what it does cannot be found out (%s)" % (name, type(error).__name__))
+
+    def old_code(
+        self, app: str, operation: Operation, kind: Any, before: Snapshot, state: ProjectState, change: Change
+    ) -> None:
+        """Notes what the code of the old version could fail at, which says nothing about the reversal."""
+        try:
+            change.old_code += failures(self.connection, app, operation, kind, before, state, self.born)
+        except Exception as error:
+            traceback.print_exc()
+            change.old_code.append("%s: %s" % (operation.describe(), type(error).__name__))
 
     def kind_of(self, operation: Operation) -> Any:
         """Returns the operation of Django's that this one is, or behaves as; `None`: it is the site's own."""
@@ -316,47 +321,3 @@ class Judge:
                 need("decimal", places[0], 10 ** digits[0])
                 return None
         return types
-
-
-def related(field: Field) -> list[str]:
-    """Returns what a field refers to, so that it can be compared."""
-    _, _, _, arguments = field.deconstruct()
-    names = [arguments.get(name) for name in ("to", "through", "to_field", "db_table")]
-    return [str(name).lower() for name in names]
-
-
-def range_of(connection: Connection, field: Field) -> Any:
-    """Returns the least and greatest integer that a column holds (`None`: any); `None` where it holds no integers."""
-    kind = field.get_internal_type()
-    names = {"SmallAutoField": "SmallIntegerField", "AutoField": "IntegerField", "BigAutoField": "BigIntegerField"}
-    kind = names.get(kind, kind)
-    if kind not in connection.ops.integer_field_ranges:
-        return None
-    return connection.ops.integer_field_range(kind)
-
-
-def length_of(field: Field) -> float | None:
-    """Returns how many characters a column holds; `None` where it holds no text."""
-    kind = field.get_internal_type()
-    if kind == "TextField":
-        return float("inf")
-    if kind in ("CharField", "SlugField", "FileField", "FilePathField"):
-        return float("inf") if field.max_length is None else field.max_length
-    return None
-
-
-def is_harmless_sql(operation: Operation) -> bool:
-    """Tells whether SQL makes or removes nothing but indexes, there and back."""
-    there, back = (statements_of(sql) for sql in (operation.sql, operation.reverse_sql))
-    return all(HARMLESS_SQL.match(statement) for statement in there + back) and bool(there) == bool(back)
-
-
-def statements_of(sql: Any) -> list[str]:
-    """Returns the statements of `RunSQL`, without comments, each in one line."""
-    import sqlparse
-
-    found = []
-    for part in [sql] if isinstance(sql, str) else sql:
-        text = sqlparse.format(part if isinstance(part, str) else part[0], strip_comments=True)
-        found += [statement.strip().rstrip(";") for statement in sqlparse.split(text)]
-    return [re.sub(r"\s+", " ", statement) for statement in found if statement]

@@ -6,8 +6,8 @@ from typing import Any
 
 from .connections import let_all_go
 from .errors import Failed, Refused, guarded
+from .fields import definer
 from .kinds import Json
-from .losses import definer
 from .patience import begin_to_change
 from .record import record_at_once
 from .registry import answers
