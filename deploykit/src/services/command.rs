@@ -40,7 +40,7 @@ keys! {
         "start" => start: Vec<String>, required "is missing", example ["redis-server", "--daemonize", "yes"];
         /// Stops the service. If empty, the service cannot be stopped.
         "stop" => stop: Vec<String>, example Raw("[]");
-        /// Exits with 0 while the service runs. 126 and 127 mean that the status is unknown.
+        /// Exits with 0 while any process of the service runs. 126 and 127 mean that the status is unknown.
         "status" => status: Vec<String>, shown "required", example ["redis-cli", "ping"];
         /// Whether the service's listening socket is held while the service is stopped. For the other managers, deploykit
         /// detects this.

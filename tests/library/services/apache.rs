@@ -54,11 +54,12 @@ fn apache_shows_the_page_and_completes_requests_at_a_graceful_stop() {
         [&*apache.to_string_lossy(), "-f", &*file.to_string_lossy(), "-k", how].map(str::to_owned).to_vec()
     };
     let service = |stop: &str| {
-        let status = format!("kill -0 $(cat {}/apache.pid)", site.path().display());
+        // Not by its pidfile, which Apache removes before its last processes have ended and closed their sockets.
+        let processes = format!("{}.* -f {}", apache("start")[0], file.display());
         let manager = CommandManager {
             start: apache("start"),
             stop: apache(stop),
-            status: ["sh", "-c", &status].map(str::to_owned).to_vec(),
+            status: ["pgrep", "-f", &processes].map(str::to_owned).to_vec(),
             ..Default::default()
         };
         quick(Service::new("apache", Role::Web, Manager::Command(manager)))

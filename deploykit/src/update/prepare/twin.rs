@@ -9,6 +9,7 @@ use crate::django::{Places, Project, Session, SiteFacts};
 use crate::git::{self, CarryWritten, StagedTree};
 use crate::keys::Size;
 use crate::site::Environment;
+use crate::update::answers::follows;
 use crate::update::written;
 
 impl Preparation<'_, '_> {
@@ -24,6 +25,7 @@ impl Preparation<'_, '_> {
         let config = self.site.config();
         let announces =
             config.environment == Environment::Production && self.site.maintenance_commands(site)?.is_some();
+        let migrates = migrates && !follows(self.site);
         if !migrates && !announces && !config.steps.iter().any(|step| step.may_be_forked()) {
             return Ok(None);
         }
