@@ -16,6 +16,10 @@ test *arguments:
 python:
     tests/python
 
+# Check the Ansible collection, and update three hosts at once; `--faults 60` lets more go wrong
+ansible *arguments:
+    tests/ansible {{ arguments }}
+
 # Check licences, sources and bans of the crates, and known vulnerabilities
 dependencies:
     tests/dependencies
