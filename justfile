@@ -12,7 +12,7 @@ check:
 test *arguments:
     tests/run {{ arguments }}
 
-# Check the shell scripts, this file, and the Python inside sites
+# Check the shell scripts, this file, the workflows, and the Python
 python:
     tests/python
 
@@ -35,3 +35,15 @@ bench *arguments:
 # Build the book of docs/ into target/book/
 book:
     book/build
+
+# Build the packages into dist/out: wheel, Debian package, tarball, SBOM, checksums
+dist:
+    dist/build
+
+# Build the packages again, elsewhere, and compare them
+reproduce:
+    dist/reproduce
+
+# Install each package into bare systems, and update a site there; as root
+try-packages *suites:
+    dist/try {{ suites }}
