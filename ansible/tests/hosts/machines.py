@@ -52,7 +52,8 @@ def get(address: str, path: str, patience: float = 1) -> tuple[int, str]:
 
 def network() -> None:
     """Makes the network, in the network namespace of the caller."""
-    run("ip", "link", "add", "lan", "type", "bridge")
+    # With an address of its own: else that changes with the hosts that come and go.
+    run("ip", "link", "add", "lan", "address", "02:00:00:00:00:01", "type", "bridge")
     for address in (CONTROL, DATABASE, FRONT):
         run("ip", "address", "add", f"{address}/24", "dev", "lan")
     run("ip", "link", "set", "lan", "up")
