@@ -71,7 +71,7 @@ fn it_goes_on_once_the_leader_has_migrated_and_back_once_it_has_undone_that() {
 
 #[test]
 fn it_is_held_as_long_as_the_leader_has_not_gone_back() {
-    let Some(site) = follower("2s") else { return };
+    let Some(site) = follower("10s") else { return };
     let site = &site;
     let before = Snapshot::of(site);
     publish_column(site);
@@ -79,7 +79,7 @@ fn it_is_held_as_long_as_the_leader_has_not_gone_back() {
     site.manage(&["migrate", "-v", "0"]).unwrap();
     on(site, &["update", "--continue", "--until", "migrated"]).run().expect(0);
     let held = on(site, &["recover"]).run().expect(6).stderr;
-    assert!(held.contains("the leader has not undone the migrations within 2s"), "{held}");
+    assert!(held.contains("the leader has not undone the migrations within 10s"), "{held}");
     assert_eq!(site.page("/").unwrap().status, 503, "nobody meets the old code on the new schema");
     site.manage(&["migrate", "-v", "0", "guestbook", "0001"]).unwrap();
     comes_back(site, &before);
@@ -105,7 +105,7 @@ fn it_is_held_if_nobody_continues_it_after_the_leader_has_migrated() {
 
 #[test]
 fn it_is_completed_once_the_leader_has_finished_without_it() {
-    let Some(site) = follower("2s") else { return };
+    let Some(site) = follower("10s") else { return };
     let site = &site;
     publish_column(site);
     on(site, &["update", "-y", "--until", "placed"]).run().expect(0);

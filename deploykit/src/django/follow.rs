@@ -33,18 +33,22 @@ impl FollowMigrations {
         loop {
             let state =
                 with_session(context, &self.migrate.project, |session, host| session.on(alias).state(host));
-            let state = self.migrate.project.databases.named(alias, state)?;
-            let differences = match self.undone {
-                true => self.migrate.before.differences(&state),
-                false => {
-                    let missing = self.migrate.plan.iter().filter(|id| !state.applied.contains(id));
+            let state = self.migrate.project.databases.named(alias, state);
+            let is_over = since.elapsed() >= self.limit;
+            let differences = match (state, self.undone) {
+                // A database that cannot be reached now may be reached later.
+                (Err(_), _) if !is_over && context.host.wait(LOOK) => continue,
+                (state, true) => self.migrate.before.differences(&state?),
+                (state, false) => {
+                    let applied = state?.applied;
+                    let missing = self.migrate.plan.iter().filter(|id| !applied.contains(id));
                     missing.map(|id| format!("`{id}` is not applied")).collect()
                 }
             };
             if differences.is_empty() {
                 return Ok(());
             }
-            if since.elapsed() >= self.limit || !context.host.wait(LOOK) {
+            if is_over || !context.host.wait(LOOK) {
                 return Err(DjangoError::NotFollowed {
                     limit: written(self.limit),
                     undone: self.undone,
