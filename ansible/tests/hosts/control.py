@@ -150,6 +150,20 @@ ssh_args = {self._ssh_options()} -o ControlMaster=auto -o ControlPersist=30s
     def _ansible(self, *args: object, operator: str = "one") -> Run:
         return Run([self.tools / "ansible/bin/ansible-playbook", *args], self.environment(operator), self.directory)
 
+    def balancer(self, front: Path) -> dict[str, str]:
+        """Writes the tasks that drain a host in the nginx in front. Returns the variables that name them."""
+        changed = {"drain": r"s/(server {{ hostvars[site_turn].ansible_host }}:80 [^;]*);/\1 down;/", "undrain": "s/ down;/;/"}
+        # nginx ends the requests that it has begun before its previous processes end.
+        reload = f"kill -HUP $(cat {front}/pid); while pgrep -f '[w]orker process is shutting down'; do sleep 0.1; done"
+        variables = {}
+        for name, edit in changed.items():
+            shell = f"sed -E -i '{edit}' {front}/nginx.conf; {reload}"
+            task = {"name": name, "ansible.builtin.shell": shell, "delegate_to": "localhost", "run_once": True, "become": False}
+            path = self.directory / f"{name}.json"
+            path.write_text(json.dumps([task]))
+            variables[f"site_{name}"] = str(path)
+        return variables
+
     def install(self, more: dict) -> Run:
         """Starts a playbook that calls the role."""
         role = {"role": "deploykit.site.site", **ROLE, **more}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import statistics
 import time
 import zipfile
@@ -11,6 +12,7 @@ import machines
 from control import Run
 from demo import has_migration
 from machines import Host
+from traffic import Traffic
 from world import Watch, World, say
 
 
@@ -60,6 +62,37 @@ def hold(world: World) -> None:
     done, watch = update(world, "playbook")
     check(world, release, done)
     say(f"good day with held sockets: {told(release, watch)}")
+
+
+def rolling(world: World) -> None:
+    """Updates one host after another while visitors come; refuses what the old code could fail at."""
+    # The last host waits until the others are updated.
+    assert world.control.install({"site_pause_limit": "5m"}).wait(120) == 0
+    variables = {"site_rolling": True, **world.control.balancer(world.work / "front")}
+    old = world.hosts[0].state()
+    while not has_migration(int(world.site.publish())):
+        pass
+    refused = world.control.playbook("update", "-e", json.dumps(variables))
+    assert refused.wait(180) not in (0, None) and refused.has_said("cannot be updated one after another"), refused.output
+    check(world, old, refused)
+    # Together, since its migration is not safe.
+    done = update(world, "playbook")[0]
+    check(world, str(world.site.newest), done)
+    release = world.site.publish(adds=True)
+    traffic = Traffic()
+    done = world.control.playbook("update", "-e", json.dumps(variables))
+    assert done.wait(240) == 0, done.output
+    seen = traffic.end()
+    check(world, release, done)
+    say(f"one host after another, with a migration that adds: {seen}")
+    # A host that fails brings all back.
+    (world.hosts[2].disk / "data/die").write_text(world.site.publish(adds=True))
+    failed = world.control.playbook("update", "-e", json.dumps(variables))
+    assert failed.wait(240) not in (0, None), failed.output
+    (world.hosts[2].disk / "data/die").unlink()
+    check(world, release, failed)
+    assert "down" not in (world.work / "front/nginx.conf").read_text(), "no host stays drained"
+    say("one host after another, and the web of web-3 dies: all back")
 
 
 def update(world: World, how: str, *args: str, hosts: list[Host] | None = None) -> tuple[Run, Watch]:

@@ -116,6 +116,16 @@ class Migration(migrations.Migration):
     ]
 """
 
+# One that the old version's code does not notice.
+ADDITION = """\
+from django.db import migrations, models
+
+
+class Migration(migrations.Migration):
+    dependencies = [("guestbook", "{before}")]
+    operations = [migrations.AddField("entry", "extra_{number}", models.CharField(max_length=9, null=True))]
+"""
+
 # The sections of `deploykit.toml` below `[site]`.
 SETTINGS = f"""\
 [git]
@@ -217,18 +227,19 @@ class Site:
         self.git("commit", "-q", "-m", f"Release {release}")
         self.commits[self.git("rev-parse", "HEAD").strip()] = release
 
-    def publish(self, packages: bool = False) -> str:
-        """Publishes the next release, and returns it. With `packages`, its virtualenv differs."""
+    def publish(self, packages: bool = False, adds: bool = False) -> str:
+        """Publishes the next release, and returns it. With `packages`, its virtualenv differs; `adds`: the old code works on its database."""
         self.newest += 1
         number, project = self.newest, self.scratch / "project"
         (project / "config/release.py").write_text(f'RELEASE = "{number}"\n')
-        if has_migration(number):
+        if adds or has_migration(number):
+            migration, options = (ADDITION, "null=True") if adds else (MIGRATION, 'default=""')
             before = max((project / "guestbook/migrations").glob("0*.py")).stem
             index = int(before[:4]) + 1
             name = f"{index:04}_extra_{number}.py"
-            (project / "guestbook/migrations" / name).write_text(MIGRATION.format(before=before, number=number))
+            (project / "guestbook/migrations" / name).write_text(migration.format(before=before, number=number))
             models = (project / "guestbook/models.py").read_text()
-            field = f'    extra_{number} = models.CharField(max_length=9, default="")\n\n    class Meta:'
+            field = f"    extra_{number} = models.CharField(max_length=9, {options})\n\n    class Meta:"
             (project / "guestbook/models.py").write_text(models.replace("\n    class Meta:", field, 1))
         if packages:
             requirements = self.scratch / "requirements/production.txt"

@@ -122,6 +122,7 @@ def main() -> int:
     parser.add_argument("--only-faults", action="store_true", help="skip the good days")
     parser.add_argument("--only", type=int, default=None, help="only the fault with this number")
     parser.add_argument("--window", type=int, default=0, metavar="N", help="only compare the windows of N updates of one host with those of three")
+    parser.add_argument("--rolling", action="store_true", help="only update one host after another")
     parser.add_argument("--keep", action="store_true", help="keep the files of a failure")
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -132,6 +133,14 @@ def main() -> int:
     program, tools = args.program.resolve(), args.tools.resolve()
     if args.window:
         days.windows(program, tools, args.window)
+        return 0
+    if args.rolling:
+        world = World(tools)
+        try:
+            days.install(world, program)
+            days.rolling(world)
+        finally:
+            world.close()
         return 0
     if args.only is None and not args.only_faults:
         all_good_days(program, tools)
@@ -151,6 +160,7 @@ def all_good_days(program: Path, tools: Path) -> None:
         days.install(world, program, thoroughly=True)
         days.good_day(world)
         days.hold(world)
+        days.rolling(world)
     finally:
         world.close()
 
