@@ -114,6 +114,11 @@ fn what_old_code_would_fail_at_is_named() {
             "rows of `item.like` keep the old code from deleting rows of `shop.item`",
         ),
         (
+            "migrations.AlterField('item', 'name', models.CharField(max_length=50, unique_for_date='day')), \
+             migrations.AlterField('item', 'name', models.CharField(max_length=50))",
+            "`item.name`: its option `unique_for_date` changes; `item.name`: its option `unique_for_date` changes",
+        ),
+        (
             "migrations.AlterField('item', 'name', models.CharField(max_length=20, null=True, unique=True, db_column='label'))",
             "`item.name`: its column is renamed; `item.name`: its column turns from varchar(50) into varchar(20); \
              `item.name`: NULL is new to the old code; `item.name`: it becomes unique, or is unique no more",

@@ -20,7 +20,16 @@ HARMLESS = (
     "RemoveIndex", "RenameIndex", "RemoveIndexConcurrently", "CreateExtension", "CreateCollation",
 )  # fmt: skip
 
-HARMLESS_SQL = re.compile(r"(?:CREATE INDEX|ANALYZE|COMMENT ON)\b", re.IGNORECASE)
+# A unique index may refuse what the old code writes; one that is removed may be what the old code's `ON CONFLICT` names.
+ADDING_SQL = re.compile(r"(?:CREATE INDEX|ANALYZE|COMMENT ON)\b", re.IGNORECASE)
+
+# Options of a field that do not matter to the old code, or that are judged one by one.
+JUDGED = {
+    "auto_now", "auto_now_add", "blank", "choices", "db_collation", "db_column", "db_comment", "db_default", "db_index",
+    "default", "editable", "error_messages", "help_text", "limit_choices_to", "max_length", "null", "on_delete", "primary_key",
+    "related_name", "related_query_name", "to", "through", "to_field", "db_table", "unique", "upload_to", "validators",
+    "verbose_name",
+}  # fmt: skip
 
 
 def failures(
@@ -35,7 +44,7 @@ def failures(
     if name == "RunPython":
         return [] if operation.code is kind.noop else ["RunPython: what its code changes is not known"]
     if name == "RunSQL":
-        is_known = all(HARMLESS_SQL.match(one) for one in statements_of(operation.sql))
+        is_known = all(ADDING_SQL.match(one) for one in statements_of(operation.sql))
         return [] if is_known else ["RunSQL: what its SQL changes is not known"]
     names = [getattr(operation, one, None) for one in ("model_name", "old_name", "name")]
     model = (app, next(str(one) for one in names if one).lower())
@@ -151,4 +160,8 @@ def altered(connection: Connection, old: Field, new: Field) -> list[str]:
         note("its collation changes")
     if has_db_default(old) and not has_db_default(new):
         note("its `db_default` is removed")
+    before_it, after_it = (field.deconstruct()[3] for field in (old, new))
+    for name in sorted(set(before_it) | set(after_it)):
+        if name not in JUDGED and before_it.get(name) != after_it.get(name):
+            note("its option `%s` changes" % name)
     return found
