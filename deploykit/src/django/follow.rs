@@ -36,8 +36,7 @@ impl FollowMigrations {
             let state = self.migrate.project.databases.named(alias, state);
             let is_over = since.elapsed() >= self.limit;
             let differences = match (state, self.undone) {
-                // A database that cannot be reached now may be reached later.
-                (Err(_), _) if !is_over && context.host.wait(LOOK) => continue,
+                (Err(error), _) if is_unreachable(&error) && !is_over && context.host.wait(LOOK) => continue,
                 (state, true) => self.migrate.before.differences(&state?),
                 (state, false) => {
                     let applied = state?.applied;
@@ -56,5 +55,14 @@ impl FollowMigrations {
                 });
             }
         }
+    }
+}
+
+/// Tells whether a database could not be reached or read, which may succeed later.
+fn is_unreachable(error: &DjangoError) -> bool {
+    match error {
+        DjangoError::Database { .. } | DjangoError::Mute { .. } => true,
+        DjangoError::InDatabase { source, .. } => is_unreachable(source),
+        _ => false,
     }
 }
