@@ -59,7 +59,8 @@ pub struct Places<'p> {
 
 impl Session {
     /// Begins to make a fork that knows the live places instead of the staged ones, to migrate and to run commands from; returns
-    /// why that cannot be. `is_live` tells whether the code and the packages of this session are the live ones.
+    /// why that cannot be. `migrates` says that migrations are pending: what applies them is made at once, too. `is_live` tells
+    /// whether the code and the packages of this session are the live ones.
     ///
     /// # Errors
     ///
@@ -68,6 +69,7 @@ impl Session {
         &mut self,
         host: &Host,
         places: &Places<'_>,
+        migrates: bool,
         is_live: impl Fn() -> bool + Send + 'static,
     ) -> Result<Option<String>, DjangoError> {
         let command = places.live.manage([""; 0]);
@@ -78,6 +80,7 @@ impl Session {
         let changes = json!({ "file": file, "aside": aside });
         let request = json!({
             "do": "begin_twin", "tree": tree, "packages": virtualenv, "environment": variables, "changes": changes,
+            "migrates": migrates,
         });
         let cannot = self.possible(host, request)?;
         if cannot.is_none() {

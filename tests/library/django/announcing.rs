@@ -124,7 +124,7 @@ fn a_django_that_is_forked_ends_an_announcement_and_a_fresh_one_where_it_cannot(
         virtualenv: [virtualenv; 2],
         changes: [Path::new(""); 2],
     };
-    assert_eq!(session.begin_twin(&host, &places, || true).unwrap(), None);
+    assert_eq!(session.begin_twin(&host, &places, false, || true).unwrap(), None);
     assert_eq!(session.end_twin(&host).unwrap(), None);
     let mut context = Context { django: Some(session), ..Context::default() };
     announce("maintenanceoff").perform_within(&mut context).unwrap();

@@ -185,7 +185,7 @@ impl Forking {
             virtualenv: [virtualenv, virtualenv],
             changes: [&live.path().join("changes"), &live.path().join("aside")],
         };
-        let cannot = session.begin_twin(&host, &places, || true).unwrap();
+        let cannot = session.begin_twin(&host, &places, false, || true).unwrap();
         match cannot.map_or_else(|| session.end_twin(&host).unwrap(), Some) {
             Some(reason) => Err(reason),
             None => Ok(Forking { live, project, session, host, log }),
@@ -384,7 +384,7 @@ fn only_commands_of_the_live_site_are_forked_and_only_once_it_is_live() {
         virtualenv: [virtualenv, virtualenv],
         changes: [&forking.live.path().join("changes"), &forking.live.path().join("aside")],
     };
-    assert_eq!(forking.session.begin_twin(&forking.host, &places, || false).unwrap(), None);
+    assert_eq!(forking.session.begin_twin(&forking.host, &places, true, || false).unwrap(), None);
     assert!(!forking.session.can_fork(&ours), "not ready");
     assert_eq!(forking.session.end_twin(&forking.host).unwrap(), None);
     assert!(!forking.session.can_fork(&ours), "not live");

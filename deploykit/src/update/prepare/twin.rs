@@ -57,7 +57,7 @@ impl Preparation<'_, '_> {
                 is_at && (staged == virtualenv || real(&staged) == real(&virtualenv))
             }
         };
-        Ok(session.begin_twin(&self.host, &places, is_live)?)
+        Ok(session.begin_twin(&self.host, &places, migrates, is_live)?)
     }
 
     /// Waits until it is ready; returns why the site's own commands run in processes of their own, and migrations in the waiting Django.
@@ -77,7 +77,7 @@ impl Preparation<'_, '_> {
 fn has_no_room(session: &Session) -> Option<String> {
     let process = Process::new(i32::try_from(session.id()?).ok()?).ok()?;
     let kilobytes = process.status().ok()?.vmrss?;
-    // Twice: it may grow while it migrates.
+    // Twice: it forks what migrates.
     let needed = Size(kilobytes.saturating_mul(2 * 1024));
     let (available, _) = crate::host::available_memory()?;
     (available < needed).then(|| {

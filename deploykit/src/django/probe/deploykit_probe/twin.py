@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import json
 import os
@@ -11,7 +12,7 @@ import socket
 import stat
 import sys
 import threading
-from typing import IO, NoReturn
+from typing import IO, Callable, NoReturn
 
 from . import kernel, origin
 from .answering import answered, let_go
@@ -28,7 +29,7 @@ from .registry import answers
 THREADS = 2.0
 
 # The fork.
-TWIN: Twin | None = None
+TWIN: Child | None = None
 
 
 def why_not() -> str | None:
@@ -54,21 +55,25 @@ def is_stream(number: int) -> bool:
         return opened.type != socket.SOCK_DGRAM
 
 
-class Twin:
-    """The fork, as the waiting process sees it."""
+class Child:
+    """A fork of this process that answers requests, as this process sees it."""
 
-    def __init__(self, request: Json) -> None:
-        """Forks it."""
+    def __init__(self, work: Callable[[IO[bytes], IO[bytes]], None]) -> None:
+        """Forks it; it does `work` with its requests and its answers, and ends."""
         asked, ask = os.pipe()
         answered, answer = os.pipe()
         sys.stdout.flush()
         sys.stderr.flush()
-        waiting = os.getpid()
+        parent = os.getpid()
         self.pid = os.fork()
         if self.pid == 0:
-            os.close(ask)
-            os.close(answered)
-            be_twin(waiting, request, os.fdopen(asked, "rb"), os.fdopen(answer, "wb", 0))
+            try:
+                os.close(ask)
+                os.close(answered)
+                die_with(parent)
+                work(os.fdopen(asked, "rb"), os.fdopen(answer, "wb", 0))
+            finally:
+                os._exit(0)
         os.close(asked)
         os.close(answer)
         self.requests, self.answers = os.fdopen(ask, "wb", 0), os.fdopen(answered, "rb")
@@ -114,7 +119,7 @@ def do_begin_twin(request: Json) -> Json:
     global TWIN
     reason = why_not()
     if reason is None:
-        TWIN = Twin(request)
+        TWIN = Child(functools.partial(be_twin, request))
     return {"cannot": reason}
 
 
@@ -159,45 +164,45 @@ def do_join(request: Json) -> Json:
     return twin().ask(request)
 
 
-def twin() -> Twin:
+def twin() -> Child:
     """Returns the fork."""
     if TWIN is None:
         raise RuntimeError("no twin was made")
     return TWIN
 
 
-def be_twin(waiting: int, request: Json, requests: IO[bytes], answers: IO[bytes]) -> NoReturn:
-    """What the fork does, until its requests end or the process `waiting` does."""
+def be_twin(request: Json, requests: IO[bytes], answers: IO[bytes]) -> None:
+    """What the fork does, until its requests end."""
+    for one in origin.INPUT:
+        one.close()
     try:
-        for one in origin.INPUT:
-            one.close()
-        try:
-            die_with(waiting)
-            changes = Changes(request.pop("changes"), request["tree"])
-            answer: Json = {"cannot": become_live(request)}
-        except BaseException as error:
-            report(error)
-            answer = {"cannot": "%s: %s" % (type(error).__name__, text_of(error))}
-        write(answers, answer)
-        if answer["cannot"]:
-            os._exit(0)
-        variables, pid = request["environment"], 0
-        while True:
-            line = requests.readline()
-            if not line:
-                break
-            request = json.loads(line.decode("utf-8"))
-            if request["do"] == "moved":
-                write(answers, moved(request, changes, requests, answers))
-            elif request["do"] == "fork":
-                pid = fork(request, variables, requests, answers)
-                write(answers, {"pid": pid})
-            else:
-                _, status = os.waitpid(pid, 0)
-                how = {"signal": os.WTERMSIG(status)} if os.WIFSIGNALED(status) else {"code": os.WEXITSTATUS(status)}
-                write(answers, how)
-    finally:
-        os._exit(0)
+        changes = Changes(request.pop("changes"), request["tree"])
+        cannot = become_live(request)
+    except BaseException as error:
+        report(error)
+        cannot = "%s: %s" % (type(error).__name__, text_of(error))
+    if cannot:
+        write(answers, {"cannot": cannot})
+        return
+    migrator = Migrator(changes, requests, answers)
+    if request["migrates"]:
+        migrator.begin()
+    write(answers, {"cannot": None})
+    variables, pid = request["environment"], 0
+    while True:
+        line = requests.readline()
+        if not line:
+            break
+        request = json.loads(line.decode("utf-8"))
+        if request["do"] == "moved":
+            write(answers, migrator.answer(request))
+        elif request["do"] == "fork":
+            pid = fork(request, variables, requests, answers)
+            write(answers, {"pid": pid})
+        else:
+            _, status = os.waitpid(pid, 0)
+            how = {"signal": os.WTERMSIG(status)} if os.WIFSIGNALED(status) else {"code": os.WEXITSTATUS(status)}
+            write(answers, how)
 
 
 def die_with(parent: int) -> None:
@@ -214,30 +219,41 @@ def write(pipe: IO[bytes], value: Json) -> None:
         data = data[pipe.write(data) :]
 
 
-def moved(request: Json, changes: Changes, *pipes: IO[bytes]) -> Json:
-    """Has a request answered by a fork: what a migration leaves behind in its process, a command must not find."""
-    if request["request"]["do"] == "ping":
-        # It leaves nothing behind.
-        return answered(request["request"])
-    reading, writing = os.pipe()
-    parent = os.getpid()
-    pid = os.fork()
-    if pid == 0:
+class Migrator:
+    """Has each request answered by a fork of its own: what a migration leaves behind in its process, no other may find."""
+
+    def __init__(self, changes: Changes, *pipes: IO[bytes]) -> None:
+        """Takes what records changes of files, and the pipes that a fork must not hold."""
+        self.changes, self.pipes = changes, pipes
+        self.next: Child | None = None
+
+    def begin(self) -> None:
+        """Forks beforehand what answers the next request."""
+        self.next = Child(functools.partial(self.work, True))
+
+    def work(self, beforehand: bool, requests: IO[bytes], answers: IO[bytes]) -> None:
+        """Answers one request."""
+        for pipe in self.pipes:
+            pipe.close()
+        if beforehand:
+            # Copies what both processes share and either would change: in the window that would take longer than the fork.
+            gc.collect()
+        line = requests.readline()
+        if line:
+            write(answers, answered_live(json.loads(line.decode("utf-8")), self.changes))
+
+    def answer(self, request: Json) -> Json:
+        """Has a request answered."""
+        if request["request"]["do"] == "ping":
+            # It leaves nothing behind.
+            return answered(request["request"])
+        child, self.next = self.next or Child(functools.partial(self.work, False)), None
         try:
-            die_with(parent)
-            for pipe in pipes:
-                pipe.close()
-            write(os.fdopen(writing, "wb", 0), answered_live(request, changes))
-        finally:
-            os._exit(0)
-    os.close(writing)
-    with os.fdopen(reading, "rb") as said:
-        line = said.readline()
-    if not line:
-        end_like(pid)
-    os.waitpid(pid, 0)
-    answer: Json = json.loads(line.decode("utf-8"))
-    return answer
+            answer = child.ask(request)
+        except ChildProcessError:
+            end_like(child.pid)
+        child.end()
+        return answer
 
 
 def answered_live(request: Json, changes: Changes) -> Json:

@@ -71,7 +71,7 @@ WAITS = """
 class Staged:
     """A site that is booted from a staged tree, and its checkout, which has the same code by now."""
 
-    def __init__(self, directory: Path, packages: Path, code: str, models: str = "") -> None:
+    def __init__(self, directory: Path, packages: Path, code: str, models: str = "", migrates: bool = True) -> None:
         """Boots it, and lets it fork the twin."""
         directory = directory.resolve()
         self.tree, self.live, self.aside = directory / ".site.next", directory / "site", directory / "aside"
@@ -84,7 +84,7 @@ class Staged:
         assert self.probe.ask("migrations", database="default")["pending"]
         tree = [str(self.tree), str(self.live)]
         changes = {"file": str(self.changes), "aside": str(self.aside)}
-        request = {"tree": tree, "packages": ["/venv", "/venv"], "environment": {}, "changes": changes}
+        request = {"tree": tree, "packages": ["/venv", "/venv"], "environment": {}, "changes": changes, "migrates": migrates}
         self.cannot = self.probe.ask("begin_twin", **request)["cannot"]
         if self.cannot is None:
             self.cannot = self.probe.ask("end_twin")["cannot"]
@@ -139,8 +139,8 @@ def staged(tmp_path: Path, packages: Path) -> Iterator[Callable[..., Staged]]:
     """Returns what makes a site; its processes are ended."""
     made = []
 
-    def make(code: str, models: str = "") -> Staged:
-        made.append(Staged(tmp_path, packages, code, models))
+    def make(code: str, models: str = "", migrates: bool = True) -> Staged:
+        made.append(Staged(tmp_path, packages, code, models, migrates))
         return made[-1]
 
     yield make
@@ -152,9 +152,10 @@ def staged(tmp_path: Path, packages: Path) -> Iterator[Callable[..., Staged]]:
             stream.close()
 
 
-def test_a_migration_finds_the_checkout(staged: Callable[..., Staged]) -> None:
+@pytest.mark.parametrize("beforehand", [True, False])
+def test_a_migration_finds_the_checkout(staged: Callable[..., Staged], beforehand: bool) -> None:
     """Whatever it writes a path to; its progress and its answer come as from the waiting process."""
-    site = staged(WRITES)
+    site = staged(WRITES, migrates=beforehand)
     assert site.cannot is None
     site.begin()
     found = site.answers()
