@@ -67,6 +67,8 @@ pub enum Command {
     Init(InitArgs),
     /// Make the state of a copied, moved or restored site this one's
     Adopt(AdoptArgs),
+    /// Check whether the site is ready for an update, and what would shorten its window
+    Doctor,
     /// Show what an update would do, and why; the live site stays untouched
     Plan(PlanArgs),
     /// Prepare an update and rehearse it on copies of the databases

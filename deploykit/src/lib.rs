@@ -25,6 +25,7 @@
 //! | to … | look at |
 //! |---|---|
 //! | run a whole update | [`update`], [`site`], [`plan`], [`report`] |
+//! | know whether a site is ready for one | [`doctor`] |
 //! | use one operation | [`operations`] |
 //! | start programs | [`Host`], [`Command`] |
 //! | see what may change a site | [`action`] |
@@ -52,6 +53,7 @@ struct Readme;
 pub mod action;
 mod bridge;
 mod django;
+pub mod doctor;
 pub mod event;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]

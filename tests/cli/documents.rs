@@ -66,6 +66,7 @@ fn compare(path: &str, example: &Value, answer: &Value, differences: &mut Vec<St
 #[test]
 fn every_example_is_held_against_the_binary() {
     let tests = [
+        include_str!("doctor.rs"),
         include_str!("failures.rs"),
         include_str!("one_liners.rs"),
         include_str!("one_liners/files.rs"),

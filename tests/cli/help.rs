@@ -30,6 +30,7 @@ Usage: deploykit [OPTIONS] <COMMAND>
 Commands:
   init         Inspect the site here and write deploykit.toml
   adopt        Make the state of a copied, moved or restored site this one's
+  doctor       Check whether the site is ready for an update, and what would shorten its window
   plan         Show what an update would do, and why; the live site stays untouched
   rehearse     Prepare an update and rehearse it on copies of the databases
   update       Update the site

@@ -12,6 +12,7 @@ mod run;
 
 mod bad_input;
 mod control_characters;
+mod doctor;
 mod failures;
 mod follower;
 mod held;

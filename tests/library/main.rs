@@ -10,6 +10,7 @@ mod book;
 mod database;
 mod demo;
 mod django;
+mod doctor;
 mod examples;
 mod faults;
 mod git;

@@ -3,6 +3,7 @@
 mod adopt;
 mod completions;
 mod docs;
+mod doctor;
 mod env;
 mod exec;
 mod follow;
@@ -52,6 +53,7 @@ pub fn run(cli: Cli, ui: Ui) -> Result<u8, Failure> {
     let result = match cli.command {
         Command::Init(args) => init::run(global, &args, ui),
         Command::Adopt(args) => adopt::run(global, &args, ui),
+        Command::Doctor => doctor::run(global, ui),
         Command::Plan(args) => plan::run(global, &args, ui),
         Command::Rehearse(args) => plan::rehearse(global, &args, ui),
         Command::Update(args) => update::run(global, &args, ui),

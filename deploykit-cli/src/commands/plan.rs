@@ -6,8 +6,6 @@ use std::path::Path;
 
 use deploykit::Site;
 use deploykit::operations::django_manage::When;
-use deploykit::services::Role;
-use deploykit::site::Environment;
 use deploykit::update::{self, Prepared, Request};
 use deploykit_init::{Question, open_questions};
 use serde::Serialize;
@@ -32,7 +30,7 @@ struct Answer<'p> {
     /// The questions of `init` that are still open in the configuration.
     questions: &'p [Question],
     /// What the configuration lacks to update a whole site.
-    warnings: &'p [String],
+    warnings: &'p [&'static str],
 }
 
 pub fn run(global: &Global, args: &PlanArgs, ui: Ui) -> Result<u8, Failure> {
@@ -67,7 +65,8 @@ fn show(global: &Global, request: Request, exit_code: bool, ui: Ui) -> Result<u8
     let progress = Progress::new(ui);
     let prepared = update::prepare(&site, &request, Some(super::cancel()?), progress.clone());
     progress.flush();
-    let (questions, warnings) = (open_questions(&site.config().text), lacks(&site));
+    let questions = open_questions(&site.config().text);
+    let warnings: Vec<&str> = site.lacks().into_iter().map(|(text, _)| text).collect();
     let (questions, warnings) = (questions.as_slice(), warnings.as_slice());
     let unsettled = unsettled(&site, questions, warnings);
     let refused = |error| {
@@ -99,25 +98,8 @@ fn show(global: &Global, request: Request, exit_code: bool, ui: Ui) -> Result<u8
     }
 }
 
-/// Says what a configuration lacks so that an update leaves something out.
-fn lacks(site: &Site) -> Vec<String> {
-    let config = site.config();
-    let serves = config.environment != Environment::Development;
-    let mut lacks = Vec::new();
-    if serves && config.services.iter().all(|service| service.role != Role::Web) {
-        lacks.push("no service has the role `web`: the program that serves the site is not restarted and keeps running the old code");
-    }
-    if serves && site.smoke_check().is_none() {
-        lacks.push("[smoke] has no page and no command: whether the new version works is not checked");
-    }
-    if config.python.requirements.is_empty() && config.python.lock.is_none() {
-        lacks.push("[python] has neither `requirements` nor `lock`: packages are left as they are");
-    }
-    lacks.into_iter().map(str::to_owned).collect()
-}
-
 /// Writes the open questions and what is lacking for a person.
-fn unsettled(site: &Site, questions: &[Question], warnings: &[String]) -> String {
+fn unsettled(site: &Site, questions: &[Question], warnings: &[&str]) -> String {
     let mut text = String::new();
     for question in questions {
         text.push_str(&format!("{}\n", open_question(question, &site.config().path)));

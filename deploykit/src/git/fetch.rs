@@ -93,6 +93,16 @@ impl Fetch<'_> {
         Ok(Fetched { before: before.map(|id| id.to_string()), after: after.to_string() })
     }
 
+    /// Asks the remote where its branch is; changes nothing.
+    pub(crate) fn ask(&self, host: &Host) -> Result<String, GitError> {
+        let repository = Repository::open(&self.repository)?;
+        let url = self.url(&repository)?;
+        let heads = self.heads(host, &repository);
+        let heads = heads.map_err(|error| self.failed(host, &repository, &url, error))?;
+        let tip = heads.iter().find(|(name, _)| name == self.branch).map(|(_, tip)| tip.clone());
+        tip.ok_or_else(|| self.lacks_branch(heads))
+    }
+
     /// Returns the reference that says here where the remote's branch is.
     fn tracking(&self) -> String {
         format!("refs/remotes/{}/{}", self.remote, self.branch)
@@ -130,25 +140,36 @@ impl Fetch<'_> {
     /// git ends with the same code for a missing branch and for a remote that cannot be reached: the list of the
     /// remote's branches tells.
     fn explain(&self, host: &Host, repository: &Repository, url: &str, error: CommandError) -> GitError {
+        if matches!(error, CommandError::Failed { .. })
+            && let Ok(heads) = self.heads(host, repository)
+            && heads.iter().all(|(name, _)| name != self.branch)
+        {
+            return self.lacks_branch(heads);
+        }
+        self.failed(host, repository, url, error)
+    }
+
+    /// Lists the remote's branches: names and commits.
+    fn heads(&self, host: &Host, repository: &Repository) -> Result<Vec<(String, String)>, CommandError> {
+        let list = not_too_slow(repository, repository.reading_git());
+        let list = list.args(["ls-remote", "--heads", "--end-of-options", self.remote]);
+        let output = host.run(&transporting(list, self.deadline))?;
+        let lines = output.stdout.lines().filter_map(|line| line.split_once("\trefs/heads/"));
+        Ok(lines.map(|(tip, name)| (name.to_owned(), tip.to_owned())).collect())
+    }
+
+    fn failed(&self, host: &Host, repository: &Repository, url: &str, error: CommandError) -> GitError {
         let (remote, url) = (self.remote.to_owned(), host.redactor().redact(url).into_owned());
-        match &error {
-            CommandError::DeadlinePassed { deadline, .. } => {
-                return GitError::RemoteSilent { remote, url, deadline: *deadline };
-            }
-            CommandError::Failed { .. } => {}
-            _ => return GitError::Command { path: repository.top.clone(), source: Box::new(error) },
+        match error {
+            CommandError::DeadlinePassed { deadline, .. } => GitError::RemoteSilent { remote, url, deadline },
+            error @ CommandError::Failed { .. } => GitError::Fetch { remote, url, source: Box::new(error) },
+            error => GitError::Command { path: repository.top.clone(), source: Box::new(error) },
         }
-        let list = repository.reading_git().args(["ls-remote", "--heads", "--end-of-options", self.remote]);
-        let Ok(output) = host.run(&transporting(list, self.deadline)) else {
-            return GitError::Fetch { remote, url, source: Box::new(error) };
-        };
-        let lines = output.stdout.lines();
-        let known: Vec<String> =
-            lines.filter_map(|line| Some(line.split_once("\trefs/heads/")?.1.to_owned())).collect();
-        if known.iter().any(|name| name == self.branch) {
-            return GitError::Fetch { remote, url, source: Box::new(error) };
-        }
-        GitError::BranchNotFound { remote, branch: self.branch.to_owned(), known }
+    }
+
+    fn lacks_branch(&self, heads: Vec<(String, String)>) -> GitError {
+        let (remote, branch) = (self.remote.to_owned(), self.branch.to_owned());
+        GitError::BranchNotFound { remote, branch, known: heads.into_iter().map(|(name, _)| name).collect() }
     }
 }
 

@@ -54,7 +54,7 @@ pub(crate) use kept::{forget_commit, keep_commit};
 pub(crate) use local_state::{local_changes, operation_in_progress};
 pub(crate) use locks::{age, index_lock, remove_left_locks};
 pub(crate) use rebase::rebase;
-pub(crate) use repository::{Repository, contents_at, head_holds, oid, own_directory};
+pub(crate) use repository::{Repository, contents_at, head_holds, oid, own_directory, size_of_tracked};
 pub(crate) use submodules::has_submodules;
 pub(crate) use tree::tracked_below;
 pub(crate) use unwritable::unwritable;

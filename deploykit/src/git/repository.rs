@@ -69,6 +69,13 @@ pub fn commit_of(repository: &Path, remote: &str, revision: &str) -> Result<Stri
     })
 }
 
+/// Returns the size of the tracked files of a checkout, in bytes, as git last saw them.
+pub(crate) fn size_of_tracked(checkout: &Path) -> Result<u64, GitError> {
+    let repository = Repository::open(checkout)?;
+    let index = repository.git2.index().reading("the index".to_owned())?;
+    Ok(index.iter().map(|entry| u64::from(entry.file_size)).sum())
+}
+
 /// A repository with a work tree, opened for reading.
 pub(crate) struct Repository {
     pub(crate) git2: git2::Repository,

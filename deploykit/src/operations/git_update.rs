@@ -312,6 +312,14 @@ impl GitUpdate {
         facts::observe(self, host)
     }
 
+    /// Checks that neither the checkout nor what was fetched last stops an update. Unlike [`target`](GitUpdate::target), it
+    /// looks at the files also where nothing is new, and needs no earlier fetch.
+    pub(crate) fn check_checkout(&self, host: &Host) -> Result<GitFacts, GitError> {
+        let facts = facts::observe_all(self, host)?;
+        decide::check_all(self, &facts)?;
+        Ok(facts)
+    }
+
     /// Decides from facts alone.
     ///
     /// # Errors

@@ -32,8 +32,8 @@ const READY: &str = "ready.json";
 /// The directory of copies of the files outside of the packages that the window replaces or removes.
 const REPLACED: &str = "replaced";
 
-/// How many bytes stay free beside the copy of the packages.
-const RESERVE: u64 = 100_000_000;
+/// How many bytes stay free beside the copy of the packages: for the programs, and for what the site itself writes meanwhile.
+pub(crate) const RESERVE: u64 = 100_000_000;
 
 /// The staged packages of a virtualenv while they are prepared.
 #[derive(Clone, Copy, Debug)]
@@ -179,15 +179,20 @@ impl Next<'_> {
 pub(super) fn has_room(virtualenv: &Path) -> Result<(), PythonError> {
     let found = rustix::fs::statvfs(virtualenv).at("look at", virtualenv)?;
     let free = found.f_bavail.saturating_mul(found.f_frsize);
-    let mut copy = 0;
-    for (_, directory) in site_packages(virtualenv) {
-        copy += copies::size(&directory)?;
-    }
-    // The programs, and what the site itself writes meanwhile.
+    let copy = size(virtualenv)?;
     if free < copy + RESERVE {
         return Err(PythonError::NoRoom { directory: virtualenv.to_owned(), copy, reserve: RESERVE, free });
     }
     Ok(())
+}
+
+/// Returns the size of the packages of a virtualenv, in bytes.
+///
+/// # Errors
+///
+/// When one cannot be read.
+pub(crate) fn size(virtualenv: &Path) -> Result<u64, FileError> {
+    site_packages(virtualenv).iter().try_fold(0, |sum, (_, directory)| Ok(sum + copies::size(directory)?))
 }
 
 /// Makes the next packages live, or those from before.

@@ -4,6 +4,7 @@ mod checks;
 mod claim;
 mod config;
 mod known;
+mod lacks;
 mod obeyed;
 mod pages;
 mod problem;

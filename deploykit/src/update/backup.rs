@@ -27,8 +27,8 @@ pub(super) struct Backup {
 
 /// What a copy is expected to take.
 #[derive(Clone, Copy, Debug, PartialEq)]
-struct Expected {
-    file_bytes: u64,
+pub(crate) struct Expected {
+    pub file_bytes: u64,
     duration: Duration,
     /// Taken from an earlier copy, not from a rule of thumb.
     measured: bool,
@@ -153,7 +153,7 @@ pub(super) fn warning(backup: Option<&Backup>, plan: &MigrationPlan) -> Option<S
 }
 
 impl Expected {
-    fn describe(&self) -> String {
+    pub(crate) fn describe(&self) -> String {
         let basis = if self.measured { "like the last one" } else { "a rule of thumb" };
         let seconds = self.duration.as_secs_f64().ceil().max(1.0);
         format!("about {} in about {seconds} s ({basis})", size(self.file_bytes))
@@ -162,7 +162,7 @@ impl Expected {
 
 /// Expects what the last copy of the same kind came to, scaled to the size of today; without one, what a middling
 /// machine was seen to do.
-fn expect(facts: &BackupFacts, alias: &str, runs: &[RunDirectory]) -> Expected {
+pub(crate) fn expect(facts: &BackupFacts, alias: &str, runs: &[RunDirectory]) -> Expected {
     let last = runs
         .iter()
         .rev()

@@ -6,10 +6,10 @@ use crate::event::Outcome;
 use crate::plan::{Forecast, Phase, Step, StepKind};
 use crate::report::Report;
 use crate::site::Site;
-use crate::state::RunDirectory;
+use crate::state::State;
 
 /// How many earlier runs are looked at.
-const RUNS: usize = 5;
+pub(crate) const RUNS: usize = 5;
 
 /// A web whose requests are short ends within this.
 const STOP: Duration = Duration::from_millis(300);
@@ -56,16 +56,15 @@ impl Known {
 
 /// Expects of these steps what they took in the last runs of the site.
 pub(super) fn forecast(site: &Site, steps: &[Step], known: Known) -> Forecast {
-    let runs = site.state().runs().unwrap_or_default();
-    let past: Vec<Report> = runs
-        .iter()
-        .rev()
-        .filter_map(RunDirectory::report)
-        .filter(|report| report.outcome == Outcome::Updated && report.window_ms.is_some())
-        .filter(|report| known.is_like(report))
-        .take(RUNS)
-        .collect();
-    expect(steps, known, &past)
+    let state = site.state();
+    let past = measured_runs(&state).filter(|report| known.is_like(report));
+    expect(steps, known, &past.take(RUNS).collect::<Vec<_>>())
+}
+
+/// Returns the reports of the runs whose window was measured, newest first.
+pub(crate) fn measured_runs(state: &State) -> impl Iterator<Item = Report> {
+    let reports = state.runs().unwrap_or_default().into_iter().rev().filter_map(|run| run.report());
+    reports.filter(|report| report.outcome == Outcome::Updated && report.window_ms.is_some())
 }
 
 fn expect(steps: &[Step], known: Known, past: &[Report]) -> Forecast {

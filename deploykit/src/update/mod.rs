@@ -7,23 +7,23 @@
 
 mod announcement;
 mod answers;
-mod backup;
+pub(crate) mod backup;
 mod beside;
 mod error;
 mod finish;
-mod forecast;
+pub(crate) mod forecast;
 mod history;
 mod inserted;
 mod jobs;
 mod migrate_command;
 mod past;
 mod pause;
-mod prepare;
+pub(crate) mod prepare;
 mod recipe;
 mod recover;
 mod rehearsal;
 mod rollback;
-mod secrets;
+pub(crate) mod secrets;
 mod services;
 mod written;
 

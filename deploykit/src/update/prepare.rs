@@ -1,7 +1,7 @@
 //! The first half of an update: everything that can be done while the site serves.
 
 mod bridge;
-pub(in crate::update) mod databases;
+pub(crate) mod databases;
 mod django;
 mod early;
 mod ending;
@@ -46,10 +46,13 @@ use crate::update::written::{Apart, inside};
 use crate::update::{Prepared, Request};
 
 pub(super) use bridge::Beforehand;
+pub(crate) use bridge::can_be_started;
+pub(crate) use early::{shut_out, web_is_known};
 pub(super) use ending::Ready;
 use outputs::Seeded;
 pub(super) use rehearsal::{Candidate, DatabaseRollback};
 use settled::Look;
+pub(crate) use site::{can_be_judged, secrets_found};
 
 /// Any error of a step.
 type Failed = Box<dyn Error + Send + Sync>;

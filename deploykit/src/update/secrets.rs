@@ -74,7 +74,7 @@ fn names_in(check: &SecretsCheck) -> Result<BTreeSet<String>, Failed> {
 
 /// Compares the names that the new version asks for, in its settings and in what changed, with the secrets file; what the live commit
 /// lacks as well is only noticed. Also returns how many names are asked for or required.
-pub(super) fn compare(
+pub(crate) fn compare(
     site: &Site,
     live: &str,
     new: &str,

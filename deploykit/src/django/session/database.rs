@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 use super::{READ, Session};
 use crate::django::migrations::Observed;
 use crate::django::{
-    BackupFacts, DatabaseState, DjangoError, MigrationId, MigrationPlan, ReversedMigration, RowCounts,
-    RowDigests,
+    BackupFacts, DatabaseState, DjangoError, MigrationId, MigrationPlan, NoCopy, ReversedMigration,
+    RowCounts, RowDigests,
 };
 use crate::host::Host;
 use crate::names;
@@ -149,6 +149,20 @@ impl OnDatabase<'_> {
     pub fn backup_facts(&mut self, host: &Host) -> Result<BackupFacts, DjangoError> {
         let request = self.about("backup_facts");
         self.session.ask(host, "backup", request, Some(READ))
+    }
+
+    /// Says why the database would have no copy in a rehearsal, as far as that is known before one is made; `None`: it would.
+    ///
+    /// # Errors
+    ///
+    /// When the process fails.
+    pub fn no_copy(&mut self, host: &Host) -> Result<Option<NoCopy>, DjangoError> {
+        #[derive(Deserialize)]
+        struct Answer {
+            cannot: Option<NoCopy>,
+        }
+        let request = self.about("can_copy");
+        self.session.ask::<Answer>(host, "copy databases", request, Some(READ)).map(|answer| answer.cannot)
     }
 
     /// Copies the database into a file that only its owner can read. A file that is there already is kept.

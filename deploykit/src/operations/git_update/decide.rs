@@ -25,14 +25,30 @@ pub(super) fn decide(update: &GitUpdate, facts: &GitFacts) -> Result<Target, Git
     if is_up_to_date(update, facts) {
         return Ok(Target::UpToDate { commit: facts.head.commit.clone(), upstream: facts.upstream.clone() });
     }
+    check_move(update, facts)?;
+    Ok(Target::Move(Box::new(planned(update, facts))))
+}
+
+/// Checks what forbids an update, also where everything is there.
+pub(super) fn check_all(update: &GitUpdate, facts: &GitFacts) -> Result<(), GitError> {
+    if !is_up_to_date(update, facts) {
+        return check_move(update, facts);
+    }
+    check_state(facts)?;
+    check_files(update, facts)
+}
+
+fn check_move(update: &GitUpdate, facts: &GitFacts) -> Result<(), GitError> {
     check_state(facts)?;
     check_history(update, facts)?;
     check_brought(facts)?;
     check_files(update, facts)?;
-    if let Some(Signature::Bad { tail }) = &facts.signature {
-        return Err(GitError::Unsigned { commit: facts.target.clone(), tail: tail.clone() });
+    match &facts.signature {
+        Some(Signature::Bad { tail }) => {
+            Err(GitError::Unsigned { commit: facts.target.clone(), tail: tail.clone() })
+        }
+        _ => Ok(()),
     }
-    Ok(Target::Move(Box::new(planned(update, facts))))
 }
 
 pub(super) fn check_state(facts: &GitFacts) -> Result<(), GitError> {

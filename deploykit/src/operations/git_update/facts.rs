@@ -105,9 +105,36 @@ pub(super) fn observe(update: &GitUpdate, host: &Host) -> Result<GitFacts, GitEr
     if super::decide::is_up_to_date(update, &facts) {
         return Ok(facts);
     }
-    observe_files(host, &repository, &mut facts)?;
-    facts.signature = update.verify_signature.then(|| signature(host, &repository, target)).transpose()?;
+    observe_rest(update, host, &repository, &mut facts)?;
     Ok(facts)
+}
+
+/// Observes all of it, also where HEAD is at the target. If the branch was never fetched, HEAD stands for the target.
+pub(super) fn observe_all(update: &GitUpdate, host: &Host) -> Result<GitFacts, GitError> {
+    let repository = Repository::open(&update.repository)?;
+    let head = repository.head(&update.branch)?;
+    let (target, upstream) = match resolve(update, &repository) {
+        Err(GitError::BranchNotFound { remote, branch, .. }) => {
+            (oid(&head.commit)?, format!("{remote}/{branch}"))
+        }
+        resolved => resolved?,
+    };
+    let mut facts = GitFacts::new(repository.top.clone(), head, repository.commit(target)?, upstream);
+    observe_history(update, host, &repository, &mut facts)?;
+    observe_rest(update, host, &repository, &mut facts)?;
+    Ok(facts)
+}
+
+fn observe_rest(
+    update: &GitUpdate,
+    host: &Host,
+    repository: &Repository,
+    facts: &mut GitFacts,
+) -> Result<(), GitError> {
+    observe_files(host, repository, facts)?;
+    let target = oid(&facts.target.id)?;
+    facts.signature = update.verify_signature.then(|| signature(host, repository, target)).transpose()?;
+    Ok(())
 }
 
 fn observe_history(

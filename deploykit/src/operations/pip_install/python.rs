@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use super::{PipInstall, VirtualenvFacts};
+use super::{Decision, PipInstall, VirtualenvFacts};
 use crate::host::{CommandError, Host};
-use crate::python::{Interpreter, PackageChange, PythonError, is_version};
+use crate::python::{Interpreter, PackageChange, PythonError, Virtualenv, is_version};
 
 /// The Python of the next virtualenv.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -28,6 +28,23 @@ impl PipInstall {
     pub(super) fn required_of_python(&self, facts: &VirtualenvFacts) -> String {
         let wanted = self.python.iter().map(String::as_str).chain(facts.required.words());
         wanted.collect::<Vec<_>>().join(" ")
+    }
+
+    /// Finds out which Python a new virtualenv would have, and the installer's name; resolves and builds nothing. `None`: no
+    /// packages are asked for.
+    pub(crate) fn means(&self, host: &Host) -> Result<(String, Option<&'static str>), PythonError> {
+        let (facts, tool) = if self.wanted.is_empty() {
+            let virtualenv = Virtualenv::read(&self.virtualenv)?;
+            (VirtualenvFacts { virtualenv, ..VirtualenvFacts::default() }, None)
+        } else {
+            let facts = self.observe(host)?;
+            let tool = match (PipInstall { record: None, ..self.clone() }).decide(&facts)? {
+                Decision::Resolve(tool) => Some(tool.name()),
+                Decision::Unchanged(_) => None,
+            };
+            (facts, tool)
+        };
+        Ok((self.python(host, &facts)?.found.version, tool))
     }
 
     /// Finds the Python that is configured, or asks that of the virtualenv; fails when the project is for other ones.

@@ -14,6 +14,7 @@ use crate::operations::smoke_check::PageResult;
 use crate::plan::{Phase, StepKind};
 use crate::python::{Target, in_place};
 use crate::services::{Role, Service, ServiceState};
+use crate::site::Site;
 use crate::update::error::{PreparationError, UpdateError};
 
 /// What a bridge is made of.
@@ -80,16 +81,11 @@ impl Preparation<'_, '_> {
     }
 
     fn try_bridge(&self, web: &[(&Service, &ServiceState)], new: &Beforehand<'_>) -> Result<Booted, Unfit> {
-        let (service, state) = only(web)?;
-        if self.site.smoke_check().is_none_or(|check| check.pages.is_empty()) {
-            return Err(Unfit::new("`smoke.pages` is empty, so nothing tells when the web serves"));
-        }
+        let (service, web) = can_be_started(self.site, web)?;
         if new.places_files {
             return Err(Unfit::new("the static files are placed one by one"));
         }
         let packages = Shown::of(new)?;
-        let web = Web::of(state, service.manager.commands()[0])?;
-        has_room(&web)?;
         let state = self.state.directory().to_owned();
         let own = Mounted { live: state.clone(), staged: state };
         let live = self.site.config().site.repository.clone();
@@ -133,8 +129,22 @@ impl Preparation<'_, '_> {
     }
 }
 
+/// Looks at what tells beforehand whether a second web server can be started beside the live one.
+pub(crate) fn can_be_started<'w>(
+    site: &Site,
+    web: &[(&'w Service, &ServiceState)],
+) -> Result<(&'w Service, Web), Unfit> {
+    let (service, state) = only(web)?;
+    if site.smoke_check().is_none_or(|check| check.pages.is_empty()) {
+        return Err(Unfit::new("`smoke.pages` is empty, so nothing tells when the web serves"));
+    }
+    let web = Web::of(state, service.manager.commands()[0])?;
+    has_room(&web)?;
+    Ok((service, web))
+}
+
 /// Returns the only web service.
-fn only<'w>(web: &[(&'w Service, &'w ServiceState)]) -> Result<(&'w Service, &'w ServiceState), Unfit> {
+fn only<'w, 's>(web: &[(&'w Service, &'s ServiceState)]) -> Result<(&'w Service, &'s ServiceState), Unfit> {
     let [one] = web else { return Err(Unfit::new("there are several web services")) };
     Ok(*one)
 }

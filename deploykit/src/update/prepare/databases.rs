@@ -6,7 +6,7 @@ use crate::host::Host;
 use crate::update::error::PreparationError;
 
 /// Refuses aliases that the settings do not have, and two that are the same database.
-pub(super) fn check(wanted: &Databases, there: &[Database]) -> Result<(), PreparationError> {
+pub(crate) fn check(wanted: &Databases, there: &[Database]) -> Result<(), PreparationError> {
     let keys = [
         ("database.migrate", &wanted.migrate),
         ("database.direct", &wanted.direct.values().cloned().collect()),
@@ -28,7 +28,7 @@ pub(super) fn check(wanted: &Databases, there: &[Database]) -> Result<(), Prepar
 
 /// Tells whether a database is migrated through a pooler that keeps no sessions. Refuses a direct alias that leads through one, or
 /// to another database.
-pub(in crate::update) fn is_pooled(
+pub(crate) fn is_pooled(
     wanted: &Databases,
     alias: &str,
     session: &mut Session,

@@ -6,7 +6,7 @@ use super::{Failed, Preparation};
 use crate::host::users::{barred, shown_user};
 use crate::operations::pip_install::{PipInstall, Prepared};
 use crate::services::{Role, ServiceState, listeners};
-use crate::site::Environment;
+use crate::site::{Environment, Site};
 use crate::update::error::PreparationError;
 
 impl Preparation<'_, '_> {
@@ -29,42 +29,49 @@ impl Preparation<'_, '_> {
         }
     }
 
-    /// Refuses a configuration whose pages are answered by what an update does not stop as the web: they would show the
-    /// old version, or nothing, when the new one is to be checked.
     pub(super) fn web_is_known(&self, states: &[ServiceState]) -> Result<(), Failed> {
-        let config = self.site.config();
-        let Some(check) = self.site.smoke_check().filter(|check| !check.pages.is_empty()) else {
-            return Ok(());
-        };
-        if config.environment == Environment::Development || config.services.is_empty() {
-            return Ok(());
-        }
-        let address = check.address();
-        let listeners = address.as_ref().map(listeners).unwrap_or_default();
-        let serves = |state: &ServiceState| listeners.iter().any(|listener| state.pids.contains(listener));
-        let has_web = config.services.iter().any(|service| service.role == Role::Web);
-        let mut pairs = config.services.iter().zip(states);
-        // What others rely on may be the server in front of the web.
-        let wrong = pairs.find(|(service, state)| match service.role {
-            Role::Web => false,
-            Role::Worker | Role::Timer => serves(state),
-            Role::Required => !has_web && serves(state),
-        });
-        match (wrong, address) {
-            (Some((service, _)), Some(address)) => Err(PreparationError::PagesOfNoWeb {
-                service: service.name.clone(),
-                role: service.role,
-                address: address.to_string(),
-            }
-            .into()),
-            _ if !has_web => Err(PreparationError::NoWeb.into()),
-            _ => Ok(()),
-        }
+        Ok(web_is_known(self.site, states)?)
+    }
+}
+
+/// Refuses a configuration whose pages are answered by what an update does not stop as the web: they would show the
+/// old version, or nothing, when the new one is to be checked.
+pub(crate) fn web_is_known(site: &Site, states: &[ServiceState]) -> Result<(), PreparationError> {
+    let config = site.config();
+    let Some(check) = site.smoke_check().filter(|check| !check.pages.is_empty()) else {
+        return Ok(());
+    };
+    if config.environment == Environment::Development || config.services.is_empty() {
+        return Ok(());
+    }
+    let address = check.address();
+    let listeners = address.as_ref().map(listeners).unwrap_or_default();
+    let serves = |state: &ServiceState| listeners.iter().any(|listener| state.pids.contains(listener));
+    let has_web = config.services.iter().any(|service| service.role == Role::Web);
+    let mut pairs = config.services.iter().zip(states);
+    // What others rely on may be the server in front of the web.
+    let wrong = pairs.find(|(service, state)| match service.role {
+        Role::Web => false,
+        Role::Worker | Role::Timer => serves(state),
+        Role::Required => !has_web && serves(state),
+    });
+    match (wrong, address) {
+        (Some((service, _)), Some(address)) => Err(PreparationError::PagesOfNoWeb {
+            service: service.name.clone(),
+            role: service.role,
+            address: address.to_string(),
+        }),
+        _ if !has_web => Err(PreparationError::NoWeb),
+        _ => Ok(()),
     }
 }
 
 /// Finds a service whose user cannot reach the new virtualenvs, but the live one; with the user and what shuts it out.
-fn shut_out(states: &[ServiceState], environments: &Path, live: &Path) -> Option<(String, String, PathBuf)> {
+pub(crate) fn shut_out(
+    states: &[ServiceState],
+    environments: &Path,
+    live: &Path,
+) -> Option<(String, String, PathBuf)> {
     let own = rustix::process::geteuid().as_raw();
     states.iter().find_map(|state| {
         state.pids.iter().find_map(|process| {

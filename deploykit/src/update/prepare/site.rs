@@ -74,7 +74,7 @@ impl Preparation<'_, '_> {
             let file = self.site.config().secrets.file.clone().unwrap_or_default();
             return Err(PreparationError::SecretsMissing { file, missing: outcome.missing }.into());
         }
-        Ok(((), found(asked, &outcome.tolerated)))
+        Ok(((), secrets_found(asked, &outcome.tolerated)))
     }
 
     pub(in crate::update) fn services(&mut self) -> Result<(Vec<ServiceState>, String), Failed> {
@@ -102,13 +102,8 @@ impl Preparation<'_, '_> {
         let results = if starts { check.wait(&self.host)? } else { check.run(&self.host)? };
         let web_rests = is_web(Status::Stopped) || is_web(Status::Failed);
         let refuses = config.environment != Environment::Development && !web_rests && !self.request.broken;
-        if refuses && results.iter().all(|page| !page.problems.is_empty()) {
-            return Err(PreparationError::PagesBroken { failing: results }.into());
-        }
-        let redirect = results.iter().filter(|page| page.redirects_to().is_some());
-        let redirect: Vec<PageResult> = redirect.cloned().collect();
-        if refuses && self.rolls_back.is_none() && !redirect.is_empty() {
-            return Err(PreparationError::PagesRedirect { failing: redirect }.into());
+        if refuses {
+            can_be_judged(&results, self.rolls_back.is_some())?;
         }
         for page in results.iter().filter(|page| !page.problems.is_empty()) {
             let problem = page.problems.first().map(ToString::to_string).unwrap_or_default();
@@ -125,8 +120,18 @@ impl Preparation<'_, '_> {
     }
 }
 
+/// Refuses live pages by which no version could be judged. A rollback may find redirects.
+pub(crate) fn can_be_judged(results: &[PageResult], is_rollback: bool) -> Result<(), PreparationError> {
+    if results.iter().all(|page| !page.problems.is_empty()) {
+        return Err(PreparationError::PagesBroken { failing: results.to_vec() });
+    }
+    let redirect = results.iter().filter(|page| page.redirects_to().is_some());
+    let failing: Vec<PageResult> = redirect.cloned().collect();
+    if is_rollback || failing.is_empty() { Ok(()) } else { Err(PreparationError::PagesRedirect { failing }) }
+}
+
 /// Says how many of the secrets that are asked for were found, and which of them the live code runs without.
-fn found(asked: usize, tolerated: &[Missing]) -> String {
+pub(crate) fn secrets_found(asked: usize, tolerated: &[Missing]) -> String {
     let found = match asked.saturating_sub(tolerated.len()) {
         0 => "no required secrets".to_owned(),
         found => format!("{} found", counted(found, "required secret")),
@@ -145,10 +150,10 @@ mod tests {
     #[test]
     fn secrets_that_nobody_requires_are_not_found() {
         let missing = |name: &str| Missing { name: name.to_owned(), asked_in: Vec::new() };
-        assert_eq!(found(0, &[]), "no required secrets");
-        assert_eq!(found(1, &[]), "1 required secret found");
-        assert_eq!(found(1, &[missing("A")]), "no required secrets; 1 optional one missing: `A`");
+        assert_eq!(secrets_found(0, &[]), "no required secrets");
+        assert_eq!(secrets_found(1, &[]), "1 required secret found");
+        assert_eq!(secrets_found(1, &[missing("A")]), "no required secrets; 1 optional one missing: `A`");
         let two = [missing("A"), missing("B")];
-        assert_eq!(found(4, &two), "2 required secrets found; 2 optional ones missing: `A`, `B`");
+        assert_eq!(secrets_found(4, &two), "2 required secrets found; 2 optional ones missing: `A`, `B`");
     }
 }

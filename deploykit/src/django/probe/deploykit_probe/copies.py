@@ -32,6 +32,36 @@ MAIN = "default"
 SCRATCH: dict[str, type[Scratch]] = {"postgresql": PostgreSqlScratch, "mysql": MariaDbScratch}
 
 
+# The kinds of private servers, by what Django calls their vendor: what identifies the live one, and the private one.
+PRIVATE: dict[str, tuple[Any, Any]] = {
+    "postgresql": (private_postgresql.place_of_server, private_postgresql.Cluster),
+    "mysql": (private_mariadb.place_of_server, private_mariadb.Server),
+}
+
+
+@answers("can_copy")
+def do_can_copy(request: Json) -> Json:
+    """Says why a database would have no copy in a private server, as far as that is known before one is made."""
+    from django.db import connections
+
+    alias = request["database"]
+    connection = connections[alias]
+    found: Json = {"skipped": {}}
+    with skipping(found, [alias]):
+        if connection.vendor in PRIVATE:
+            place_of_server, kind = PRIVATE[connection.vendor]
+            place_of_server(connection)
+            kind("", {alias: connection}, 0)
+        elif connection.vendor != "sqlite":
+            raise unknown(connection)
+    return {"cannot": found["skipped"].get(alias)}
+
+
+def unknown(connection: Connection) -> CannotCopy:
+    """Returns the error for a database of another kind."""
+    return CannotCopy("databases of %s cannot be copied for a rehearsal" % connection.display_name)
+
+
 @answers("copy_databases")
 def do_copy_databases(request: Json) -> Json:
     """Copies databases into a directory, in a fork of low priority."""
@@ -59,12 +89,11 @@ def copy_databases(request: Json, parent: int) -> Json:
         with skipping(found, aliases):
             if connection.vendor == "sqlite":
                 copy_sqlite(connection, aliases, request, found)
-            elif connection.vendor == "postgresql":
-                servers.setdefault(private_postgresql.place_of_server(connection), {})[aliases[0]] = aliases
-            elif connection.vendor == "mysql":
-                servers.setdefault(private_mariadb.place_of_server(connection), {})[aliases[0]] = aliases
+            elif connection.vendor in PRIVATE:
+                place_of_server, _ = PRIVATE[connection.vendor]
+                servers.setdefault(place_of_server(connection), {})[aliases[0]] = aliases
             else:
-                raise CannotCopy("databases of %s cannot be copied for a rehearsal" % connection.display_name)
+                raise unknown(connection)
     for number, databases in enumerate(servers.values()):
         with skipping(found, [alias for aliases in databases.values() for alias in aliases]):
             copy_server(os.path.join(directory, "server-%d" % number), databases, request, found)
@@ -93,7 +122,7 @@ def copy_server(directory: str, databases: dict[str, list[str]], request: Json, 
 
     opened = {alias: connections[alias] for alias in databases}
     first = next(iter(opened.values()))
-    kind = private_mariadb.Server if first.vendor == "mysql" else private_postgresql.Cluster
+    _, kind = PRIVATE[first.vendor]
     server = kind(directory, opened, request["nice"])
     copied: dict[str, bool] = {}
     try:

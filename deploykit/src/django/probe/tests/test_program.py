@@ -51,6 +51,7 @@ def test_every_request_has_one_function() -> None:
         begin_collect
         begin_pages
         begin_twin
+        can_copy
         check
         clear_scratch
         compile
