@@ -150,6 +150,11 @@ ssh_args = {self._ssh_options()} -o ControlMaster=auto -o ControlPersist=30s
     def _ansible(self, *args: object, operator: str = "one") -> Run:
         return Run([self.tools / "ansible/bin/ansible-playbook", *args], self.environment(operator), self.directory)
 
+    def module(self, name: str) -> Run:
+        """Runs a module of the collection on all hosts."""
+        words = ["site", "-m", f"deploykit.site.{name}", "-a", "directory=/srv/site executable=/srv/bin/deploykit"]
+        return Run([self.tools / "ansible/bin/ansible", *words], self.environment("one"), self.directory)
+
     def balancer(self, front: Path) -> dict[str, str]:
         """Writes the tasks that drain a host in the nginx in front. Returns the variables that name them."""
         changed = {"drain": r"s/(server {{ hostvars[site_turn].ansible_host }}:80 [^;]*);/\1 down;/", "undrain": "s/ down;/;/"}

@@ -112,6 +112,9 @@ def told(release: str, watch: Watch) -> str:
 def good_day(world: World) -> None:
     """An update by the playbook, and one by the script of the document."""
     control = world.control
+    examined = control.module("doctor")
+    assert examined.wait(120) == 0, examined.output
+    assert len(examined.found('"ready": true')) == len(world.hosts), examined.output
     release = world.site.publish(packages=True)
     preview = control.playbook("update", "--check", "--diff")
     assert preview.wait(120) == 0 and preview.has_said("+code: "), preview.output
