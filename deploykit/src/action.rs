@@ -68,6 +68,8 @@ pub enum Action {
     WaitForJobs(crate::jobs::WaitForJobs),
     /// Waits until another process lets the run go on.
     Pause(crate::pause::Pause),
+    /// Waits until the rollback of a failed run is ordered, if other hosts may serve the new version.
+    AwaitRollback(crate::pause::AwaitRollback),
     /// Exchanges two neighbours on the disk.
     Swap(Swap),
     /// Brings to the checkout what a step of the site's own made in the staged tree, or what was there before.
@@ -191,6 +193,7 @@ impl Action {
             Action::Wait { .. }
             | Action::WaitForJobs(_)
             | Action::Pause(_)
+            | Action::AwaitRollback(_)
             | Action::NeedMemory(_)
             | Action::SmokeCheck(_)
             | Action::HandOver(_)
@@ -216,6 +219,19 @@ impl Action {
                 | Action::Run { .. }
                 | Action::BuildVirtualenv(_)
         )
+    }
+
+    /// Says for how long at most it waits for other hosts in an undo, and for what, if it does.
+    pub(crate) fn waits_for_hosts(&self) -> Option<(Duration, &'static str)> {
+        match self {
+            Action::AwaitRollback(wait) if wait.is_due() => {
+                Some((wait.limit, "for `deploykit recover`, since other hosts may serve the new version"))
+            }
+            Action::FollowMigrations(follow) if follow.undone => {
+                Some((follow.limit, "for the leader to undo its migrations"))
+            }
+            _ => None,
+        }
     }
 
     /// Tells whether it can be performed long after the run that planned it: it needs no file that a run removes at its end.
@@ -256,6 +272,7 @@ impl Action {
             Action::NeedMemory(need) => need.check()?,
             Action::WaitForJobs(wait) => wait.perform(&context.host)?,
             Action::Pause(pause) => pause.perform(&context.host)?,
+            Action::AwaitRollback(wait) => wait.perform(&context.host)?,
             Action::Swap(swap) | Action::SwapOutput(swap) => swap.perform()?,
             Action::PlaceFiles(placed) => placed.perform()?,
             Action::LinkLateFiles(late) => late.perform(&context.host).map(|_| ())?,

@@ -280,8 +280,8 @@ pub fn is_finished(entries: &[Entry]) -> bool {
     entries.is_empty() || matches!(entries.last(), Some(Entry::RunFinished { .. }))
 }
 
-/// Returns whether the run that wrote these entries can be finished: it says what it planned, and has undone nothing. A follower may
-/// have undone what came after the migrations, while it waited for the leader to undo these.
+/// Returns whether the run that wrote these entries can be finished: it says what it planned, and has undone nothing, unless its undo
+/// waits for other hosts.
 #[must_use]
 pub fn can_finish(entries: &[Entry]) -> bool {
     way_forward(entries).is_ok()
@@ -289,14 +289,13 @@ pub fn can_finish(entries: &[Entry]) -> bool {
 
 /// Returns all steps of a run that can be finished, or why it cannot.
 pub(crate) fn way_forward(entries: &[Entry]) -> Result<&[Step], &'static str> {
-    // A leader that has finished leaves a follower only the way forward.
-    let waits = left_to_undo(entries).iter().any(|begun| {
-        *begun.step == StepKind::Migrate
-            && begun.undo.iter().any(|action| matches!(action, Action::FollowMigrations(_)))
-    });
+    // Where an undo waits for other hosts, what it undid before can be done again: they may leave only the way forward.
+    let waits = |action: &Action| matches!(action, Action::AwaitRollback(_) | Action::FollowMigrations(_));
+    let left = left_to_undo(entries);
+    let at = left.iter().filter(|begun| begun.undo.iter().any(waits)).map(|begun| begun.step).max();
     let is_undo = |entry: &Entry| match entry {
-        Entry::StepUndone { step } => !waits || *step <= StepKind::Migrate,
-        Entry::UndoFailed { step, .. } => !waits || *step != StepKind::Migrate,
+        Entry::StepUndone { step } => at.is_none_or(|at| step <= at),
+        Entry::UndoFailed { step, .. } => at.is_none_or(|at| step != at),
         _ => false,
     };
     match entries.first() {

@@ -110,6 +110,8 @@ pub enum Order {
     Until(PausePoint),
     /// To its end.
     ToEnd,
+    /// To its end, like others that serve the same site: if it fails, it waits before it is undone.
+    Together,
     /// No further: everything is undone.
     Back,
 }
@@ -134,6 +136,15 @@ pub enum PauseError {
     /// It was told to undo everything.
     #[error("it was told to roll back")]
     Back,
+    /// It failed, and nobody told it to undo everything.
+    #[error(
+        "nobody ordered the rollback within {} (`site.pause-limit`), and other hosts may serve the new version",
+        written(*limit)
+    )]
+    NotOrdered {
+        /// How long it waited.
+        limit: Duration,
+    },
     /// The end of the run was requested.
     #[error("the pause was interrupted")]
     Cancelled,
@@ -230,7 +241,7 @@ impl Pause {
         loop {
             match self.pauses.order(process) {
                 Some(Order::Back) => return Err(PauseError::Back),
-                Some(Order::ToEnd) => break,
+                Some(Order::ToEnd | Order::Together) => break,
                 Some(Order::Until(point)) if point > self.point => break,
                 _ => {}
             }
@@ -260,6 +271,38 @@ impl Pause {
         let text = serde_json::to_string(&paused).unwrap_or_default();
         files::write_whole(&self.pauses.paused_file(), text.as_bytes(), 0o600)?;
         Ok(Waits(&self.pauses))
+    }
+}
+
+/// Waits until the rollback is ordered, if the run was to end [together with others](Order::Together). These may serve the new
+/// version already, and must not do so while this host serves the old one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AwaitRollback {
+    /// Where the order is found.
+    pub pauses: Pauses,
+    /// How long to wait.
+    pub limit: Duration,
+}
+
+impl AwaitRollback {
+    /// Tells whether this process has to wait. A recovery was ordered, and need not.
+    pub(crate) fn is_due(&self) -> bool {
+        self.pauses.order(ProcessId::own()) == Some(Order::Together)
+    }
+
+    /// Waits.
+    ///
+    /// # Errors
+    ///
+    /// [`PauseError::NotOrdered`]; the site is then held.
+    pub fn perform(&self, host: &Host) -> Result<(), PauseError> {
+        let since = Instant::now();
+        while self.is_due() {
+            if since.elapsed() >= self.limit || !host.wait(LOOK) {
+                return Err(PauseError::NotOrdered { limit: self.limit });
+            }
+        }
+        Ok(())
     }
 }
 

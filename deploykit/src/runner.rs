@@ -364,6 +364,10 @@ impl Runner<'_, '_> {
         undo: &[Action],
         serves: &mut Option<Instant>,
     ) -> Result<(), ActionError> {
+        for (limit, reason) in undo.iter().filter_map(Action::waits_for_hosts) {
+            let until = Timestamp::now().checked_add(limit).unwrap_or(Timestamp::MAX);
+            self.events.send(Event::Waiting { until, reason: reason.to_owned() });
+        }
         if !step.opens_window() {
             return executor::undo(undo, self.context);
         }

@@ -111,6 +111,57 @@ fn a_run_that_nobody_continues_rolls_back_by_itself() {
 }
 
 #[test]
+fn a_run_that_fails_while_it_finishes_with_others_waits_behind_the_page() {
+    let Some(site) = TestSite::builder().nginx().start() else { return };
+    let site = &site;
+    let limited = |limit: &str| {
+        let text = fs::read_to_string(&site.config).unwrap();
+        let text = text.replacen("[site]\n", &format!("[site]\npause-limit = \"{limit}\"\n"), 1);
+        format!("{text}\n[[steps]]\nname = \"tell\"\nafter = \"start-workers\"\nrun = [\"false\"]\n")
+    };
+    let [short, long] = ["1s", "5m"].map(limited);
+    fs::write(&site.config, &long).unwrap();
+    let before = Snapshot::of(site);
+    publish_column(site);
+    // Alone, it goes back at once.
+    paused_at(site, "migrated");
+    go_on(site, &[]).expect(5);
+    assert_same(&before, &Snapshot::of(site));
+
+    paused_at(site, "started");
+    // Also a command that was repeated because its connection was lost.
+    for _ in 0..2 {
+        let told = go_on(site, &[]).expect(7).stderr;
+        assert!(told.contains("step `tell` failed"), "{told}");
+        let waits = "the rollback of this host waits for `deploykit recover`, since other hosts may serve the new version";
+        assert!(told.contains(waits), "{told}");
+        assert_eq!(site.page("/").unwrap().status, 503, "nobody meets either version");
+    }
+    let report = on(site, &["recover", "--json"]).run().expect(0).json();
+    assert_eq!(report["report"]["outcome"], "rolled_back");
+    assert_same(&before, &Snapshot::of(site));
+
+    // Nobody orders it: the other hosts may have the new version for good, or the old one.
+    for way in ["--back", "--forward"] {
+        fs::write(&site.config, &short).unwrap();
+        on(site, &["update", "-y", "--until", "started"]).run().expect(0);
+        go_on(site, &[]).expect(7);
+        wait_for_the_end(site);
+        let held = on(site, &["status", "--json"]).run().expect(0).json();
+        assert_eq!(
+            (held["can_finish"].as_bool(), held["maintenance_page"].as_bool()),
+            (Some(true), Some(true))
+        );
+        let report = on(site, &["report"]).run().expect(0).stdout;
+        assert!(report.contains("nobody ordered the rollback within 1s (`site.pause-limit`)"), "{report}");
+        // The step fails again.
+        on(site, &["recover", way]).run().expect(if way == "--back" { 0 } else { 5 });
+        fs::write(&site.config, &long).unwrap();
+        assert_same(&before, &Snapshot::of(site));
+    }
+}
+
+#[test]
 fn a_killed_run_is_recovered_as_ever() {
     let Some(site) = TestSite::builder().nginx().start() else { return };
     let site = &site;

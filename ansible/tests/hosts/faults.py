@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 from dataclasses import dataclass
 
 from machines import Host
@@ -59,7 +60,9 @@ class Fault:
             case "disk full":
                 fill(host)
             case "index gone":
-                (host.disk / "wheels").rename(host.disk / "wheels-gone")
+                # What the installer still has of earlier updates goes, too.
+                for name in ("wheels", "cache"):
+                    (host.disk / name).rename(host.disk / f"{name}-gone")
             case "web dies":
                 (host.disk / "data/die").write_text(release)
             case "migration fails":
@@ -72,8 +75,11 @@ class Fault:
         host.connect()
         for name in ("data/die", "data/fail", "ballast"):
             (host.disk / name).unlink(missing_ok=True)
-        if (host.disk / "wheels-gone").is_symlink():
-            (host.disk / "wheels-gone").rename(host.disk / "wheels")
+        for name in ("wheels", "cache"):
+            if (host.disk / f"{name}-gone").exists():
+                # The installer has made another cache.
+                shutil.rmtree(host.disk / name, ignore_errors=True)
+                (host.disk / f"{name}-gone").rename(host.disk / name)
 
 
 def fill(host: Host) -> None:

@@ -77,10 +77,12 @@ pub fn go_on(global: &Global, args: &UpdateArgs, ui: Ui) -> Result<u8, Failure> 
             say_paused(&paused, ui);
             Ok(exit_code::DONE)
         }
-        Attended::Undoes(error) => {
-            let message =
-                format!("{error}; this host rolls back, and may wait for the leader to undo its migrations");
-            let hint = "run `deploykit recover` on the leader, and then here";
+        Attended::Undoes { error, reason } => {
+            let message = format!("{error}; the rollback of this host waits {reason}");
+            let hint = match site.config().site.role {
+                HostRole::Leader => "run `deploykit recover` here, and then on the followers",
+                HostRole::Follower => "run `deploykit recover` on the leader, and then here",
+            };
             Err(Failure::message(exit_code::INTERRUPTED, message, hint))
         }
         Attended::Ended(report) => finish(&report, &render(&report), ui),
@@ -96,7 +98,7 @@ pub fn go_back(site: &Site, cancel: &Cancel, ui: Ui) -> Result<Option<Report>, F
     };
     match attend(site, &holder, since, Aim::Back, cancel, ui)? {
         Attended::Ended(report) => Ok(Some(*report)),
-        Attended::Paused(_) | Attended::Undoes(_) => Ok(None),
+        Attended::Paused(_) | Attended::Undoes { .. } => Ok(None),
     }
 }
 
@@ -110,9 +112,11 @@ enum Aim {
 /// How a run that was attended to went on.
 enum Attended {
     Paused(Box<Paused>),
-    /// A follower rolls back, because of this error. Its undo may wait for the leader's, which nobody would order while this
-    /// command waits.
-    Undoes(String),
+    /// It failed, and its undo waits for other hosts: nobody would tell these while this command waits.
+    Undoes {
+        error: String,
+        reason: String,
+    },
     Ended(Box<Report>),
 }
 
@@ -127,14 +131,18 @@ fn attend(
     let state = site.state();
     let mut progress = Progress::new(ui);
     let (mut found, mut told) = (None, 0);
-    let leaves = matches!(aim, Aim::Forward(_)) && site.config().site.role == HostRole::Follower;
-    let (failed, undoes) = (RefCell::new("the run was told to roll back".to_owned()), Cell::new(false));
+    let leaves = matches!(aim, Aim::Forward(_));
+    let failed = RefCell::new("the run was told to roll back".to_owned());
+    let (undoes, waits) = (Cell::new(false), RefCell::new(None));
     let observe = |record: &Record| {
         match &record.event {
             Event::StepFailed { step, error, .. } => {
                 failed.replace(format!("step `{step}` failed: {error}"));
             }
             Event::UndoStarted { .. } => undoes.set(leaves),
+            Event::Waiting { reason, .. } if undoes.get() => {
+                waits.replace(Some(reason.clone()));
+            }
             _ => {}
         }
         if record.time >= since {
@@ -147,7 +155,7 @@ fn attend(
         if let Aim::Forward(Some(until)) = aim {
             found = paused(site, holder.pid).filter(|paused| paused.point >= until);
         }
-        found.is_some() || undoes.get()
+        found.is_some() || waits.borrow().is_some()
     };
     // From its beginning: it may undo since before this command.
     let run = follow(&state, holder, holder.since, observe, is_over)?;
@@ -155,8 +163,10 @@ fn attend(
     if let Some(paused) = found {
         return Ok(Attended::Paused(paused));
     }
-    if run.is_none() && undoes.get() {
-        return Ok(Attended::Undoes(failed.into_inner()));
+    if run.is_none()
+        && let Some(reason) = waits.into_inner()
+    {
+        return Ok(Attended::Undoes { error: failed.into_inner(), reason });
     }
     match run.and_then(|run| run.report()) {
         Some(report) => Ok(Attended::Ended(Box::new(report))),

@@ -8,7 +8,7 @@ use crate::host::files::FileError;
 use crate::keys::written;
 use crate::lock::{Holder, Lock};
 use crate::operations::{Change, Check};
-use crate::pause::{Order, Pause, PausePoint, Pauses};
+use crate::pause::{AwaitRollback, Order, Pause, PausePoint, Pauses};
 use crate::plan::{Step, StepKind};
 use crate::site::Site;
 
@@ -53,7 +53,12 @@ pub fn go_on(site: &Site, until: Option<PausePoint>, digest: Option<&str>) -> Re
     {
         return Err(GoOnError::OtherPlan { digest: paused.digest.clone(), wanted: wanted.to_owned() });
     }
-    let wanted = until.map_or(Order::ToEnd, Order::Until);
+    let wanted = match (until, given) {
+        (Some(point), _) => Order::Until(point),
+        // Who lets it finish separately does so on several hosts at once.
+        (None, Order::Until(PausePoint::Started)) => Order::Together,
+        (None, _) => Order::ToEnd,
+    };
     let is_further = match (given, wanted) {
         (Order::Until(given), Order::Until(wanted)) => wanted > given,
         (Order::Until(_), _) => true,
@@ -108,6 +113,13 @@ pub(super) fn insert(steps: &mut Vec<Step>, site: &Site, digest: &str, old_code_
                 pauses: pauses(site),
                 limit,
             })],
+            // From here on, other hosts may serve the new version.
+            undo: match point {
+                PausePoint::Started => {
+                    vec![Action::AwaitRollback(AwaitRollback { pauses: pauses(site), limit })]
+                }
+                _ => Vec::new(),
+            },
             ..Change::default()
         });
         steps.insert(at, Step::new(step, pause));
