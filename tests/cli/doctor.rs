@@ -2,10 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use regex_lite::Regex;
+use rustix::process::Signal;
 use serde_json::Value;
 use snapbox::prelude::*;
 use snapbox::{assert_data_eq, str};
@@ -99,7 +101,7 @@ exit code 0
 ✓ configuration  /srv/site/deploykit.toml, production
 ✓ user           [USER] can write to what an update changes
 ✓ runs           none is running, paused or unfinished
-✓ git            the checkout is at `main` ([COMMIT]), the newest commit of origin/main
+✓ git            the checkout is at `main` ([COMMIT]); that is the newest commit of origin/main
 ✓ python         Python [VERSION] in /srv/venv, packages by uv
 ✓ secrets        1 required secret found
 ✓ django         Django [VERSION] boots, no errors
@@ -126,6 +128,7 @@ Ready, with 1 suggestion.
     assert_same(&before, &Snapshot::of(&site));
 
     several_faults(&site);
+    interrupted(&site);
     down(&mut site);
 }
 
@@ -166,6 +169,21 @@ fn several_faults(site: &TestSite) {
     site.git(&site.checkout, &["remote", "set-url", "origin", remote.trim()]).unwrap();
     fs::write(&site.config, configuration).unwrap();
     assert_eq!(topics(&examined(site, 0), "problem"), set(&[]));
+}
+
+/// Ctrl-C ends it at once, whatever it waits for.
+fn interrupted(site: &TestSite) {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let remote = site.git(&site.checkout, &["remote", "get-url", "origin"]).unwrap();
+    let url = format!("git://{}/site.git", silent.local_addr().unwrap());
+    site.git(&site.checkout, &["remote", "set-url", "origin", &url]).unwrap();
+    let waiting = on(site, &["doctor", "--json"]).start();
+    let _asks = silent.accept().unwrap();
+    waiting.signal(Signal::INT);
+    let failure = waiting.finish().expect(4).json();
+    assert_documented("failure", &failure);
+    assert_eq!(failure["error"], "interrupted");
+    site.git(&site.checkout, &["remote", "set-url", "origin", remote.trim()]).unwrap();
 }
 
 /// Where Django, Python or the manager does not answer, the others are still asked.

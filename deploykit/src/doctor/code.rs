@@ -37,13 +37,16 @@ pub(super) fn git(look: &mut Look<'_>, findings: &mut Findings) {
 fn told(update: &GitUpdate, facts: &GitFacts, tip: &str) -> String {
     let GitUpdate { remote, branch, .. } = update;
     let mut text = format!("the checkout is at {}", facts.head);
-    if tip == facts.head.commit {
-        text.push_str(&format!(", the newest commit of {remote}/{branch}"));
-    } else {
-        text.push_str(&format!("; {remote}/{branch} is at {}", short(tip)));
-    }
     if facts.head.branch.as_ref() != Some(branch) {
         text.push_str(&format!("; an update checks out `{branch}`"));
+    }
+    if tip == facts.head.commit {
+        text.push_str(&format!("; that is the newest commit of {remote}/{branch}"));
+    } else {
+        text.push_str(&format!(
+            "; {remote}/{branch} is at {}: `deploykit plan` shows what is new",
+            short(tip)
+        ));
     }
     text
 }
@@ -147,11 +150,12 @@ mod tests {
             ..GitFacts::default()
         };
         let same = told(&update, &facts(Some("main")), &"a".repeat(40));
-        assert_eq!(same, "the checkout is at `main` (aaaaaaa), the newest commit of origin/main");
+        assert_eq!(same, "the checkout is at `main` (aaaaaaa); that is the newest commit of origin/main");
         let newer = told(&update, &facts(None), &"b".repeat(40));
         assert_eq!(
             newer,
-            "the checkout is at aaaaaaa (detached); origin/main is at bbbbbbb; an update checks out `main`"
+            "the checkout is at aaaaaaa (detached); an update checks out `main`; origin/main is at bbbbbbb: \
+             `deploykit plan` shows what is new"
         );
     }
 

@@ -40,7 +40,7 @@ fn shortens(look: &Look<'_>, step: &StepKind) -> Option<String> {
     match step {
         StepKind::StopWeb => Some(stops_sooner(web?)),
         StepKind::StartWeb | StepKind::SmokeCheck if !look.is_held() => {
-            Some(format!("hold the socket of the web, so that requests wait and none fails: `deploykit services hold {}`", web?.name))
+            Some(format!("hold the socket of the web, so that the new version can be started beforehand: `deploykit services hold {}`", web?.name))
         }
         StepKind::Migrate => Some(
             "`deploykit rehearse` shows before an update how long each pending migration takes and what it locks; split \
