@@ -1,5 +1,7 @@
 //! What is found about sites: on a database server, in development, and by who does not wait.
 
+use std::fs;
+
 use deploykit::doctor::{self, Examination, ExamineError, Level, Topic};
 use deploykit::{Cancel, Site};
 use rustix::process::Signal;
@@ -26,7 +28,18 @@ fn a_database_that_does_not_answer_is_named_and_nothing_else_is_lost() {
     let up = examined(&site, None);
     let [(level, text)] = about(&up, Topic::Database)[..] else { panic!("{up:#?}") };
     assert!(level == Level::Good && text.starts_with("`default` answers; a copy takes about "), "{text}");
+    assert_eq!(about(&up, Topic::Rehearsal), [(Level::Good, "possible, as far as is known")]);
     assert_eq!(database.facts(), before, "it was only read");
+
+    // A setting that the driver ignores for Unix sockets, and that no copy could satisfy.
+    let local = site.checkout.join("project/config/settings/local.py");
+    let verifies = "from .base import DATABASES\n\nDATABASES[\"default\"][\"OPTIONS\"] = {\"sslmode\": \"verify-full\"}\n";
+    fs::write(&local, verifies).unwrap();
+    let odd = examined(&site, None);
+    fs::remove_file(&local).unwrap();
+    let reason = "database `default` cannot be copied: its clients verify the server's certificate (`sslmode=verify-full`)";
+    assert_eq!(about(&odd, Topic::Rehearsal), [(Level::Advice, reason)]);
+    assert_eq!(about(&odd, Topic::Database), about(&up, Topic::Database));
 
     database.signal(Signal::KILL);
     let down = examined(&site, None);
