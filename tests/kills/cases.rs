@@ -19,6 +19,9 @@ pub enum Kind {
     Held,
 }
 
+/// How many kills elsewhere than at the journal's entries, unless it is said.
+const OTHERS: usize = 20;
+
 /// Where an update is killed that boots the new version's web server beforehand, beside the entries of `Extent::bridge`.
 const BRIDGE: [Kill; 5] = [
     Kill { kind: "mkdir=/bridge/view", after: true, number: 1 },
@@ -73,20 +76,29 @@ pub struct Extent {
     pub milliseconds: u64,
 }
 
-/// All kills at the journal's entries and around a web server that was started beforehand, and so many others.
+/// Kills at the journal's entries and around a web server that was started beforehand, and others elsewhere. `others` is how many of
+/// those; all kills at the entries are made then, too. `None`: 20, and of the two kills at an entry one by lot.
 ///
 /// `cold` is what an update comes to that builds the environment, `warm` one that finds it, `held` one of a site whose socket is
 /// held.
-pub fn draw(seed: u64, cold: &Extent, warm: &Extent, held: &Extent, others: usize) -> Vec<Case> {
+pub fn draw(seed: u64, cold: &Extent, warm: &Extent, held: &Extent, others: Option<usize>) -> Vec<Case> {
     let mut lot = Lot(seed);
-    let at_entry =
-        |number| [Kill { kind: "write", after: false, number }, Kill { kind: "wsync", after: true, number }];
+    let at_entries = |lot: &mut Lot, numbers: &[u64]| -> Vec<Kill> {
+        let both = |number| {
+            [Kill { kind: "write", after: false, number }, Kill { kind: "wsync", after: true, number }]
+        };
+        let all = numbers.iter().copied().flat_map(|number| {
+            let is_first = lot.one_in(2);
+            both(number).into_iter().filter(move |kill| others.is_some() || kill.after != is_first)
+        });
+        all.collect()
+    };
     let mut cases = Vec::new();
-    for kill in (1..=warm.entries).flat_map(at_entry) {
+    for kill in at_entries(&mut lot, &(1..=warm.entries).collect::<Vec<u64>>()) {
         let site = if lot.one_in(2) { Kind::Updated } else { Kind::ByHand };
         cases.push(case(&mut lot, warm, kill, site));
     }
-    for kill in held.bridge.iter().copied().flat_map(at_entry).chain(BRIDGE) {
+    for kill in at_entries(&mut lot, &held.bridge).into_iter().chain(BRIDGE) {
         // Both ways, and the recovery is killed on one of them.
         let is_killed = lot.one_in(2);
         for forward in [false, true] {
@@ -94,7 +106,7 @@ pub fn draw(seed: u64, cold: &Extent, warm: &Extent, held: &Extent, others: usiz
             cases.push(Case { forward, again, ..case(&mut lot, held, kill.clone(), Kind::Held) });
         }
     }
-    for index in 0..others {
+    for index in 0..others.unwrap_or(OTHERS) {
         let site = [Kind::Held, Kind::ByHand, Kind::ByHand, Kind::Updated, Kind::Updated][index % 5];
         let is_cold = site != Kind::Held && lot.one_in(6);
         let extent = match site {

@@ -2,8 +2,8 @@
 //! system calls of every kind that changes something, and at any time; then it is recovered, and half of the recoveries
 //! are killed, too. In the end the site is wholly old or wholly new, and until then it never serves a mixture.
 //!
-//! `DEPLOYKIT_KILLS=500` makes 500 kills beside those at the journal's entries, `DEPLOYKIT_KILLS_SEED` draws those of an
-//! earlier run again, `DEPLOYKIT_KILLS_ONLY` is the number of one case.
+//! `DEPLOYKIT_KILLS=500` kills before and after each entry of the journal, and 500 times elsewhere; otherwise, it is before or after,
+//! by lot. `DEPLOYKIT_KILLS_SEED` draws those of an earlier run again, `DEPLOYKIT_KILLS_ONLY` is the number of one case.
 
 #[macro_use]
 extern crate deploykit_test_collect;
@@ -21,9 +21,6 @@ use std::time::Instant;
 
 use cases::{Case, Kind, draw};
 use place::{Place, Result};
-
-/// How many kills beside those at the journal's entries.
-const OTHERS: usize = 40;
 
 fn number<T: std::str::FromStr>(name: &str) -> Option<T> {
     let text = std::env::var(name).ok()?;
@@ -51,7 +48,7 @@ fn whatever_is_killed_the_site_is_wholly_old_or_wholly_new() {
     });
     eprintln!("seed {seed}; {cold:?}; {warm:?}; {held:?}");
     let only: Option<usize> = number("DEPLOYKIT_KILLS_ONLY");
-    let cases: Vec<Case> = draw(seed, &cold, &warm, &held, number("DEPLOYKIT_KILLS").unwrap_or(OTHERS))
+    let cases: Vec<Case> = draw(seed, &cold, &warm, &held, number("DEPLOYKIT_KILLS"))
         .into_iter()
         .filter(|case| only.is_none_or(|only| only == case.number))
         .collect();
