@@ -119,7 +119,7 @@ fn a_run_that_fails_while_it_finishes_with_others_waits_behind_the_page() {
         let text = text.replacen("[site]\n", &format!("[site]\npause-limit = \"{limit}\"\n"), 1);
         format!("{text}\n[[steps]]\nname = \"tell\"\nafter = \"start-workers\"\nrun = [\"false\"]\n")
     };
-    let [short, long] = ["1s", "5m"].map(limited);
+    let [short, long] = ["8s", "5m"].map(limited);
     fs::write(&site.config, &long).unwrap();
     let before = Snapshot::of(site);
     publish_column(site);
@@ -153,7 +153,7 @@ fn a_run_that_fails_while_it_finishes_with_others_waits_behind_the_page() {
             (Some(true), Some(true))
         );
         let report = on(site, &["report"]).run().expect(0).stdout;
-        assert!(report.contains("nobody ordered the rollback within 1s (`site.pause-limit`)"), "{report}");
+        assert!(report.contains("nobody ordered the rollback within 8s (`site.pause-limit`)"), "{report}");
         // The step fails again.
         on(site, &["recover", way]).run().expect(if way == "--back" { 0 } else { 5 });
         fs::write(&site.config, &long).unwrap();
