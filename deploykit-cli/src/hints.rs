@@ -282,6 +282,10 @@ fn preparation(error: &PreparationError) -> Option<String> {
         PreparationError::PagesOfNoWeb { service, .. } => {
             format!("write `role = \"web\"` into the `[[services]]` table that has `name = \"{service}\"`; without a `role` it is a worker")
         }
+        PreparationError::PagesInFront { web, .. } => {
+            let such = web.as_ref().map(|web| format!(": `smoke.connect = \"{web}\"`"));
+            format!("set `smoke.connect` to where the application server listens{}", such.unwrap_or_default())
+        }
         PreparationError::NoWeb => {
             "write `role = \"web\"` into the `[[services]]` table of the service that answers requests; without a `role` it is a worker".into()
         }

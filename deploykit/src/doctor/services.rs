@@ -3,7 +3,7 @@
 use super::findings::Findings;
 use super::look::Look;
 use crate::operations::smoke_check::PageResult;
-use crate::services::{Role, Service, ServiceError, ServiceState, Status};
+use crate::services::{Manager, Role, Service, ServiceError, ServiceState, Status};
 use crate::update::PreparationError;
 use crate::update::prepare::{can_be_judged, web_is_known};
 
@@ -46,7 +46,7 @@ fn judge_service(service: &Service, state: &ServiceState, findings: &mut Finding
     for caution in &state.cautions {
         findings.advice(
             format!("stop of `{name}`: {caution}"),
-            format!("change that, then `deploykit services restart {name}`"),
+            format!("change that, then {}`deploykit services restart {name}`", reads_again(&service.manager)),
         );
     }
     let start = format!("deploykit services start {name}");
@@ -76,6 +76,15 @@ fn judge_service(service: &Service, state: &ServiceState, findings: &mut Finding
         _ => return Some(format!("{name} {status}")),
     }
     None
+}
+
+/// Returns what lets the manager read its files again, before a restart.
+fn reads_again(manager: &Manager) -> &'static str {
+    match manager {
+        Manager::Supervisor(_) => "`supervisorctl update` and ",
+        Manager::Systemd(_) => "`systemctl daemon-reload` and ",
+        _ => "",
+    }
 }
 
 pub(super) fn pages(look: &mut Look<'_>, findings: &mut Findings) {
@@ -117,7 +126,7 @@ mod tests {
     use super::*;
     use crate::doctor::Level;
     use crate::doctor::findings::testing::found;
-    use crate::services::{CommandManager, Manager};
+    use crate::services::CommandManager;
     use crate::smoke::Problem;
 
     fn judged(role: Role, status: Status) -> (Option<String>, Vec<Level>) {

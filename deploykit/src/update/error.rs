@@ -10,6 +10,7 @@ use thiserror::Error;
 use crate::django::{DjangoError, Raised};
 use crate::git::{counted, short};
 use crate::host::files::FileError;
+use crate::http::Connect;
 use crate::journal::{Entry, JournalError, can_finish, held_at};
 use crate::lock::LockError;
 use crate::operations::smoke_check::PageResult;
@@ -220,6 +221,18 @@ pub enum PreparationError {
         role: Role,
         /// Where it listens.
         address: String,
+    },
+    /// The pages are answered by a program that is none of the web services: it may show the maintenance page, also to the checks of
+    /// an update and of its undo.
+    #[error(
+        "`{address}`, where `smoke.pages` are requested, is not where a service of the role `web` listens: the server there would \
+         answer with the maintenance page while that is up"
+    )]
+    PagesInFront {
+        /// Where they are requested.
+        address: String,
+        /// Where the web listens, as far as is known.
+        web: Option<Connect>,
     },
     /// There are services and pages, and no service answers requests.
     #[error("`smoke.pages` are to be checked, and no service has `role = \"web\"`")]

@@ -264,6 +264,16 @@ fn a_configuration_that_does_not_fit() {
         publish_good(site, "of nobody")
     });
     assert_eq!(refusal.text, "`smoke.pages` are to be checked, and no service has `role = \"web\"`");
+    // It would show the page while an update checks the new version, and while its undo checks the old one.
+    let in_front = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let front = in_front.local_addr().unwrap();
+    let refusal = trial.refuses("services", |site| {
+        configure(site, &format!("connect = \"{address}\""), &format!("connect = \"{front}\""));
+        let page = site.maintenance_page.display();
+        configure(site, "[maintenance]\n", &format!("[maintenance]\npage = \"{page}\"\n"));
+        publish_good(site, "in front")
+    });
+    refusal.says(&[&format!("`{front}`"), "is not where a service of the role `web` listens"]);
     let refusal = trial.refuses("pages", |site| {
         let connect = format!("connect = \"{}\"", site.gunicorn_address);
         configure(site, &connect, &format!("connect = \"{closed}\""));

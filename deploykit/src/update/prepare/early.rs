@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Failed, Preparation};
 use crate::host::users::{barred, shown_user};
+use crate::http::{Address, Connect};
 use crate::operations::pip_install::{PipInstall, Prepared};
 use crate::services::{Role, ServiceState, listeners};
 use crate::site::{Environment, Site};
@@ -62,6 +63,23 @@ pub(crate) fn web_is_known(site: &Site, states: &[ServiceState]) -> Result<(), P
             address: address.to_string(),
         }),
         _ if !has_web => Err(PreparationError::NoWeb),
+        (None, Some(address)) if config.maintenance.page.is_some() && !listeners.is_empty() => {
+            let pairs = config.services.iter().zip(states);
+            let web: Vec<&ServiceState> =
+                pairs.filter(|(service, _)| service.role == Role::Web).map(|(_, state)| state).collect();
+            // Of one that does not run, or whose processes its manager does not know, nothing can be told.
+            if web.iter().any(|state| state.pids.is_empty() || serves(state)) {
+                return Ok(());
+            }
+            let mut listens = web.iter().flat_map(|state| &state.socket.listens);
+            Err(PreparationError::PagesInFront {
+                address: address.to_string(),
+                web: listens.next().map(|listening| match &listening.address {
+                    Address::Tcp(address) => Connect::Tcp { tls: None, target: address.to_string() },
+                    Address::Unix(path) => Connect::Unix(path.clone()),
+                }),
+            })
+        }
         _ => Ok(()),
     }
 }
