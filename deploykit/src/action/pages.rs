@@ -55,8 +55,12 @@ impl ServedPages {
 /// Tells whether a service does not run and its manager will not start it again. `false` if the manager fails: then only the
 /// pages count.
 fn is_given_up(service: &Service, host: &Host) -> bool {
-    let state = service.connect(host).and_then(|mut manager| manager.state());
-    state.is_ok_and(|state| state.status == Status::Failed && state.main.is_empty())
+    let has_failed = || {
+        let state = service.connect(host).and_then(|mut manager| manager.state());
+        state.is_ok_and(|state| state.status == Status::Failed && state.main.is_empty())
+    };
+    // Twice: supervisord answers requests that wait between the end of a program and the restart of it.
+    has_failed() && has_failed()
 }
 
 #[cfg(test)]

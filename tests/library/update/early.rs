@@ -54,14 +54,15 @@ fn the_web_boots_while_the_migrations_run() {
     assert!(report.forecast.unwrap().early);
     assert_tidy(&site);
 
-    // It dies at its boot, and is started again: in the window, the migration waits for its end.
+    // It dies at its boot, and is started again: in the window, the migration waits for its end, so that not one of its workers
+    // boots before the migration and another one after that.
     let (page, log) = (site.maintenance_page.display(), site.root.join("log/gunicorn.log"));
     let rest = format!(
         "def rest(apps, schema_editor):
     import pathlib, time
     page, log = pathlib.Path(\"{page}\"), pathlib.Path(\"{}\")
     until = time.monotonic() + 120
-    while page.exists() and \"no such column: guestbook_entry.weather\" not in log.read_text():
+    while page.exists() and \"Reason: Worker failed to boot.\" not in log.read_text():
         if time.monotonic() > until:
             raise RuntimeError(\"the web was not started\")
         time.sleep(0.05)
