@@ -226,6 +226,17 @@ fn a_held_socket_a_window_and_a_run_that_pauses() {
     edit(&site.config, "[maintenance]\n", "[maintenance]\nwhen = \"needed\"\nhold = \"1m\"\n");
     assert_eq!(topics(&examined(site, 0), "advice"), set(&["rehearsal"]));
 
+    // A new site may have none yet.
+    let aside = site.database.with_extension("aside");
+    fs::rename(&site.database, &aside).unwrap();
+    let missing = examined(site, 4);
+    let named = of_level(&missing, "problem")
+        .into_iter()
+        .any(|(topic, text)| topic == "database" && text.contains("although the site was updated before"));
+    assert!(named, "{missing:#}");
+    // A page may have made an empty one meanwhile.
+    fs::rename(&aside, &site.database).unwrap();
+
     publish_good(site, "paused");
     on(site, &["update", "-y", "--until", "prepared"]).run().expect(0);
     let files = everything(site);

@@ -184,6 +184,33 @@ fn a_killed_run_is_recovered_as_ever() {
 }
 
 #[test]
+fn a_recovery_requests_the_pages_where_the_configuration_says_then() {
+    let Some(site) = TestSite::builder().nginx().start() else { return };
+    let site = &site;
+    let before = Snapshot::of(site);
+    publish_good(site, "2");
+    paused_at(site, "placed");
+    let holder = Lock::holder(&site.checkout.join(".deploykit/lock")).unwrap();
+    let process = rustix::process::Pid::from_raw(i32::try_from(holder.pid).unwrap()).unwrap();
+    rustix::process::kill_process(process, rustix::process::Signal::KILL).unwrap();
+    wait_for_the_end(site);
+    let right = fs::read_to_string(&site.config).unwrap();
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    fs::write(&site.config, right.replace(&site.gunicorn_address.to_string(), &closed)).unwrap();
+    let held = on(site, &["recover"]).run().expect(6).stderr;
+    assert!(held.contains(&format!("nothing listens at `{closed}`")), "{held}");
+    fs::write(&site.config, &right).unwrap();
+    // Only the recovery is in order: it starts what is stopped, and removes the page.
+    let examined = on(site, &["doctor", "--json"]).run().expect(4).json();
+    let findings = examined["findings"].as_array().unwrap().iter();
+    let problems: Vec<_> =
+        findings.filter(|one| one["level"] == "problem").map(|one| &one["topic"]).collect();
+    assert_eq!(problems, ["runs"], "{examined:#}");
+    on(site, &["recover"]).run().expect(0);
+    assert_same(&before, &Snapshot::of(site));
+}
+
+#[test]
 fn what_cannot_pause_says_so() {
     let Some(site) = TestSite::builder().start() else { return };
     let site = &site;

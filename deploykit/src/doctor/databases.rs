@@ -15,6 +15,7 @@ const OWN_COMMAND: &str =
 
 pub(super) fn databases(look: &mut Look<'_>, findings: &mut Findings) {
     let (site, host, follows) = (look.site, look.host.clone(), look.follows());
+    let is_updated = !look.past.is_empty();
     if look.django().is_none() {
         if look.knows_django() {
             let text = "not known: Django, which has their settings, does not boot";
@@ -31,7 +32,7 @@ pub(super) fn databases(look: &mut Look<'_>, findings: &mut Findings) {
         }
         let all = django.facts.databases.clone();
         for database in all.iter().filter(|database| database.vendor != "unknown") {
-            let mut one = One { site, host: &host, wanted: &wanted, follows, django, database };
+            let mut one = One { site, host: &host, wanted: &wanted, follows, is_updated, django, database };
             if let Some((text, bytes)) = one.look(findings) {
                 copies += bytes;
                 findings.good(text);
@@ -47,6 +48,8 @@ struct One<'l> {
     host: &'l Host,
     wanted: &'l Databases,
     follows: bool,
+    /// Whether deploykit has updated the site.
+    is_updated: bool,
     django: &'l mut Booted,
     database: &'l Database,
 }
@@ -58,7 +61,14 @@ impl One<'_> {
         let is_migrated = self.wanted.migrate.iter().any(|one| one == alias);
         if let Some(file) = self.database.file.as_deref().filter(|file| !file.exists()) {
             // To connect would make it.
-            return Some((format!("`{alias}`: there is no `{}` yet", file.display()), 0));
+            if !is_migrated || !self.is_updated {
+                return Some((format!("`{alias}`: there is no `{}` yet", file.display()), 0));
+            }
+            findings.problem(
+                format!("`{alias}`: there is no `{}`, although the site was updated before", file.display()),
+                "move the file back, or correct `DATABASES` in the settings",
+            );
+            return None;
         }
         let pooled = self.answers(alias, is_migrated);
         let way_out = || format!("check that the server of `{alias}` runs, and `DATABASES` in the settings");

@@ -3,6 +3,7 @@
 use super::windows::{self, Windows};
 use crate::django::{Booting, DjangoError, Session, SiteFacts};
 use crate::host::Host;
+use crate::lock::Lock;
 use crate::plan::Rehearsal;
 use crate::report::Report;
 use crate::services::{Role, Service, ServiceError, ServiceState};
@@ -109,6 +110,11 @@ impl<'s> Look<'s> {
     /// Tells whether the site has visitors: not in development.
     pub(super) fn has_visitors(&self) -> bool {
         self.site.config().environment != Environment::Development
+    }
+
+    /// Tells whether a run was interrupted, or is held in maintenance: only a recovery is in order then.
+    pub(super) fn is_unfinished(&self) -> bool {
+        Lock::holder(&self.state.lock()).is_none() && !matches!(self.state.unfinished(), Ok(None))
     }
 
     /// Tells whether another host changes the databases.

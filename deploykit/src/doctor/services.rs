@@ -14,7 +14,9 @@ pub(super) fn services(look: &mut Look<'_>, findings: &mut Findings) {
     let services = &look.site.config().services;
     let mut fine = Vec::new();
     for (service, state) in services.iter().zip(&look.states) {
-        if let Some(state) = state {
+        // The recovery starts what the run has stopped.
+        let is_left = |state: &&ServiceState| look.is_unfinished() && state.status == Status::Stopped;
+        if let Some(state) = state.as_ref().filter(|state| !is_left(state)) {
             fine.extend(judge_service(service, state, findings));
         }
     }
@@ -32,6 +34,7 @@ pub(super) fn services(look: &mut Look<'_>, findings: &mut Findings) {
     match (services.is_empty(), look.has_visitors()) {
         (true, true) => findings.good("none is configured"),
         (true, false) => findings.good("none is managed in development"),
+        _ if fine.is_empty() => {}
         _ => findings.good(fine.join(", ")),
     }
 }
@@ -88,7 +91,7 @@ fn reads_again(manager: &Manager) -> &'static str {
 }
 
 pub(super) fn pages(look: &mut Look<'_>, findings: &mut Findings) {
-    let Some(check) = look.site.smoke_check() else { return };
+    let Some(check) = look.site.smoke_check().filter(|_| !look.is_unfinished()) else { return };
     let commands = match check.commands.len() {
         0 => "",
         _ => "; `smoke.commands` were not run: `deploykit smoke-check` runs them",

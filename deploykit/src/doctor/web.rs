@@ -80,11 +80,10 @@ pub(super) fn page(look: &mut Look<'_>, findings: &mut Findings) {
     };
     let directory = files::parent(page);
     let is_running = Lock::holder(&look.state.lock()).is_some();
-    let is_unfinished = !matches!(look.state.unfinished(), Ok(None));
     if !directory.is_dir() {
         let way_out = format!("mkdir -p {}", directory.display());
         findings.error(MaintenanceError::NoDirectory { path: directory.to_owned() }, way_out);
-    } else if page.exists() && !is_running && !is_unfinished {
+    } else if page.exists() && !is_running && !look.is_unfinished() {
         findings.problem(
             format!(
                 "`{}` is up, although no update is running: visitors see it, and an update leaves it there",

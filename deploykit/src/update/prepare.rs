@@ -179,11 +179,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
     fn facts(&mut self, moved: Option<&Move>) -> Result<Facts, UpdateError> {
         let config = self.site.config();
         // What can be known in the first second is refused in the first second.
-        let states = self.step(StepKind::Services, |this| {
-            let (states, text) = this.services()?;
-            this.web_is_known(&states)?;
-            Ok((states, text))
-        })?;
+        let states = self.step(StepKind::Services, |this| this.services())?;
         for need in config.steps.iter().filter_map(OwnStep::memory) {
             let enough = need.check().map_err(Into::into);
             self.or_fail(StepKind::Own(need.step), enough)?;

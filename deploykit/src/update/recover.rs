@@ -16,6 +16,7 @@ use crate::report::{Cause, Failure, FailureKind, Report, StepReport};
 use crate::runner::{Events, Runner, Undone, error_chain, is_open, mark_undone};
 use crate::services::{Goal, ProcessId};
 use crate::site::Site;
+use crate::smoke::SmokeCheck;
 use crate::state::RunDirectory;
 use crate::update::UpdateError;
 use crate::update::beside::sweep;
@@ -129,10 +130,11 @@ impl Recovery<'_, '_> {
         let state = site.state();
         let host = site.host(cancel);
         let _lock = site.claim("recover", Duration::ZERO, &host)?;
-        let Some((run, entries)) = state.unfinished()? else {
+        let Some((run, mut entries)) = state.unfinished()? else {
             sweep(site, &state, &host);
             return Ok(None);
         };
+        request_where_configured(&mut entries, site.smoke_check().as_ref());
         let Some(Entry::RunStarted { hold, beside, planned, .. }) = entries.first() else {
             return Err(JournalError::Damaged { path: run.journal(), line: 1 }.into());
         };
@@ -243,6 +245,32 @@ impl Recovery<'_, '_> {
         // If this fails, the start in the undo that follows fails, too.
         for error in executor::perform_each(stops, self.runner.context) {
             self.runner.events.send(Event::Notice { text: error_chain(&error) });
+        }
+    }
+}
+
+/// Lets the pages be requested where the configuration says now: a wrong address may be why the site is held.
+fn request_where_configured(entries: &mut [Entry], configured: Option<&SmokeCheck>) {
+    let Some(configured) = configured else { return };
+    let correct = |action: &mut Action| {
+        let served = match action {
+            Action::SmokeCheck(served) => served,
+            Action::KeepEarly(early) => &mut early.pages,
+            _ => return,
+        };
+        let SmokeCheck { base, connect, ca, .. } = configured.clone();
+        served.check = SmokeCheck { base, connect, ca, ..served.check.clone() };
+    };
+    for entry in entries {
+        match entry {
+            Entry::StepStarted { actions, undo, .. } => actions.iter_mut().chain(undo).for_each(correct),
+            Entry::RunStarted { planned, .. } => {
+                let changes = planned.iter_mut().map(|step| &mut step.change);
+                changes
+                    .flat_map(|change| change.actions.iter_mut().chain(&mut change.undo))
+                    .for_each(correct);
+            }
+            _ => {}
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Failed, Preparation};
+use super::Preparation;
 use crate::host::users::{barred, shown_user};
 use crate::http::{Address, Connect};
 use crate::operations::pip_install::{PipInstall, Prepared};
@@ -28,10 +28,6 @@ impl Preparation<'_, '_> {
             }
             Ok(Prepared::Unchanged { .. }) | Err(_) => Ok(()),
         }
-    }
-
-    pub(super) fn web_is_known(&self, states: &[ServiceState]) -> Result<(), Failed> {
-        Ok(web_is_known(self.site, states)?)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{Failed, Preparation};
+use super::{Failed, Preparation, web_is_known};
 use crate::git::{self, StagedTree, counted};
 use crate::host::files::{self, Found};
 use crate::host::trial;
@@ -81,6 +81,7 @@ impl Preparation<'_, '_> {
         let control = self.site.service_control(Role::ALL, Want::Restart);
         let states = control.observe(&self.host)?;
         can_stop(&states)?;
+        web_is_known(self.site, &states)?;
         let text =
             states.iter().map(|state| format!("{} {}", state.service, state.status)).collect::<Vec<_>>();
         Ok((states, text.join(", ")))
