@@ -236,6 +236,9 @@ fn a_killed_rollback_is_recovered_while_it_serves() {
 fn the_old_version_comes_back_if_the_service_s_own_web_or_a_worker_does_not_live() {
     let _alone = alone();
     let Some(site) = site(Holder::Supervisor) else { return };
+    // Three boots of Django may be over when it dies.
+    let stays = "role = \"worker\"\nstay-up = \"10s\"\n";
+    configure(&site, "role = \"worker\"\n", stays);
     let before = still(&site);
     publish_dying_worker(&site);
     let failure = nobody_notices_that_it_goes_back(&site);
@@ -244,6 +247,7 @@ fn the_old_version_comes_back_if_the_service_s_own_web_or_a_worker_does_not_live
     assert_same(&before, &still(&site));
     withdraw(&site);
 
+    configure(&site, stays, "role = \"worker\"\n");
     let sign = site.root.join("spoilt");
     let spoil = format!("run = [\"touch\", \"{}\"]\n", sign.display());
     add(&site, &format!("[[steps]]\nname = \"spoil\"\nafter = \"page-down\"\n{spoil}"));
