@@ -27,7 +27,7 @@ class Traffic:
         self.lock = threading.Lock()
         self.number = 0
         # More than wait at once.
-        self.visitors = [threading.Thread(target=self._visit, daemon=True) for _ in range(RATE // 4)]
+        self.visitors = [threading.Thread(target=self._visit, daemon=True) for number in range(RATE // 4)]
         self.since = time.monotonic()
         for visitor in self.visitors:
             visitor.start()
