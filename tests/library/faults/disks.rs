@@ -4,6 +4,7 @@ use super::*;
 use crate::support::database::{Database, Engine};
 use crate::support::disk::{Disk, sh};
 use crate::support::releases::{publish_column, publish_irreversible_migration};
+use crate::support::site::demo_site::{run, wait_until};
 
 #[test]
 fn the_state_directory_s_disk_fills() {
@@ -79,6 +80,7 @@ fn the_data_s_disk_fills_or_turns_read_only() {
         } else {
             disk.free()
         }
+        until_the_worker_runs(site);
         assert_as_before(site, &before);
     }
 
@@ -99,6 +101,7 @@ fn the_data_s_disk_fills_or_turns_read_only() {
         if held {
             faulty.recover();
         }
+        until_the_worker_runs(site);
         assert_as_before(site, &before);
     }
 
@@ -112,6 +115,21 @@ fn the_data_s_disk_fills_or_turns_read_only() {
     disk.make_writable();
     faulty.recover();
     assert_as_before(site, &before);
+}
+
+/// Waits until the worker runs, which died whenever it could not write its sign of life.
+#[track_caller]
+fn until_the_worker_runs(site: &DemoSite) {
+    let runs = || {
+        let state = site.processes()["worker"].state.clone();
+        if state == "FATAL" {
+            let start = ["start", "worker"];
+            let mut supervisorctl = site.command(&site.supervisorctl);
+            run(supervisorctl.arg("-c").arg(&site.supervisor_config).args(start)).unwrap();
+        }
+        state == "RUNNING"
+    };
+    assert!(wait_until(PATIENCE, runs), "{}", site.logs());
 }
 
 #[test]
