@@ -3,12 +3,13 @@
 mod program;
 
 use std::fs;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
 use rustix::process::Signal;
 
 use crate::run::{on, wait_for};
 use crate::support::apart::{bridge, left_of_bridge, old_bridge, waits};
+use crate::support::harness::lock;
 use crate::support::held::{among_visitors, assert_all_served, entries};
 use crate::support::releases::{publish_failing_migration, publish_good};
 use crate::support::site::TestSite;
@@ -22,7 +23,7 @@ const HOLDER: Holder = Holder::Keeper(env!("CARGO_BIN_EXE_deploykit"));
 /// Visitors of two sites at once would be more than a small machine can serve.
 fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
-    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+    lock(&ALONE)
 }
 
 /// Changes the configuration so that requests wait for a minute.

@@ -1,8 +1,9 @@
 //! Runs the tests of a binary, and counts those that are skipped as ignored.
 
+use std::cell::Cell;
 use std::panic::{catch_unwind, resume_unwind};
 use std::process::ExitCode;
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use libtest_mimic::{Arguments, Completion, Trial};
@@ -22,6 +23,11 @@ pub struct Test {
 /// How long each test took that has ended.
 static TOOK: Mutex<Vec<(Duration, String)>> = Mutex::new(Vec::new());
 
+thread_local! {
+    /// How long the test of this thread has waited for its turn.
+    static WAITED: Cell<Duration> = const { Cell::new(Duration::ZERO) };
+}
+
 /// What a test unwinds with that cannot be run here.
 struct Skipped(String);
 
@@ -37,6 +43,14 @@ pub fn leave_out(reason: &str) -> ! {
     resume_unwind(Box::new(Skipped(reason.to_owned())))
 }
 
+/// Waits until no other test holds this lock. How long it waits does not count as the test's time.
+pub fn lock(turn: &Mutex<()>) -> MutexGuard<'_, ()> {
+    let since = Instant::now();
+    let guard = turn.lock().unwrap_or_else(PoisonError::into_inner);
+    WAITED.set(WAITED.get() + since.elapsed());
+    guard
+}
+
 /// The `main` of a test binary. It takes the arguments of Rust's own harness, and `RUST_TEST_THREADS`; it lists as many of the
 /// slowest tests as `TEST_DURATIONS` says.
 pub fn main() -> ExitCode {
@@ -50,9 +64,11 @@ pub fn main() -> ExitCode {
             None => test.name.to_owned(),
         };
         Trial::ignorable_test(name.clone(), move || {
+            WAITED.set(Duration::ZERO);
             let start = Instant::now();
             let end = catch_unwind(test.run);
-            TOOK.lock().expect("no test panics while it holds this").push((start.elapsed(), name));
+            let took = start.elapsed().saturating_sub(WAITED.get());
+            TOOK.lock().expect("no test panics while it holds this").push((took, name));
             match end {
                 Ok(()) => Ok(Completion::Completed),
                 Err(payload) => match payload.downcast::<Skipped>() {

@@ -2,10 +2,11 @@
 //!
 //! Sockets of `deploykit hold-socket` are in `tests/cli/hold_socket.rs`.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
 use super::goes_back::{kill_at, withdraw};
 use super::*;
+use crate::support::harness::lock;
 use crate::support::held::{among_visitors, assert_all_served, entries};
 use crate::support::releases::*;
 use crate::support::site::TestSite;
@@ -16,7 +17,7 @@ use crate::support::systemd::{inside, systemctl, unit, until_unit_is};
 /// Visitors of two sites at once would be more than a small machine can serve.
 pub(super) fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
-    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+    lock(&ALONE)
 }
 
 #[test]

@@ -248,6 +248,8 @@ fn the_old_version_comes_back_if_the_service_s_own_web_or_a_worker_does_not_live
     withdraw(&site);
 
     configure(&site, stays, "role = \"worker\"\n");
+    // A web that never comes is awaited for so long, while visitors need the bridge to keep up with them.
+    configure(&site, "deadline = \"2m\"\n", "deadline = \"20s\"\n");
     let sign = site.root.join("spoilt");
     let spoil = format!("run = [\"touch\", \"{}\"]\n", sign.display());
     add(&site, &format!("[[steps]]\nname = \"spoil\"\nafter = \"page-down\"\n{spoil}"));
