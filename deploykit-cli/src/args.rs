@@ -211,7 +211,7 @@ pub struct UpdateArgs {
     /// Prepare completely, even when nothing seems to have changed
     #[arg(long)]
     pub look: bool,
-    /// Pause when the run has come so far: prepared, stopped, placed, migrated or started
+    /// Pause when the run has come so far: prepared, quiet, stopped, placed, migrated or started
     #[arg(long, value_name = "POINT")]
     pub until: Option<PausePoint>,
     /// Let the paused run go on, to its end or to --until

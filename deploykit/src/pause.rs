@@ -26,6 +26,8 @@ const LOOK: Duration = Duration::from_millis(50);
 pub enum PausePoint {
     /// Everything that can be done while the old version serves.
     Prepared,
+    /// Users are told, the announced time has come, and the timers and workers are stopped. The old version still serves.
+    Quiet,
     /// The workers and the web are stopped.
     Stopped,
     /// The code, the packages and the static files are live.
@@ -38,8 +40,9 @@ pub enum PausePoint {
 
 impl PausePoint {
     /// All of them, in the order of an update.
-    pub const ALL: [PausePoint; 5] = [
+    pub const ALL: [PausePoint; 6] = [
         PausePoint::Prepared,
+        PausePoint::Quiet,
         PausePoint::Stopped,
         PausePoint::Placed,
         PausePoint::Migrated,
@@ -51,6 +54,7 @@ impl PausePoint {
     pub fn as_str(self) -> &'static str {
         match self {
             PausePoint::Prepared => "prepared",
+            PausePoint::Quiet => "quiet",
             PausePoint::Stopped => "stopped",
             PausePoint::Placed => "placed",
             PausePoint::Migrated => "migrated",
@@ -70,7 +74,9 @@ impl FromStr for PausePoint {
 
     fn from_str(name: &str) -> Result<Self, String> {
         let found = PausePoint::ALL.into_iter().find(|point| point.as_str() == name);
-        found.ok_or_else(|| "expected `prepared`, `stopped`, `placed`, `migrated` or `started`".to_owned())
+        found.ok_or_else(|| {
+            "expected `prepared`, `quiet`, `stopped`, `placed`, `migrated` or `started`".to_owned()
+        })
     }
 }
 
@@ -83,6 +89,10 @@ pub struct Paused {
     pub point: PausePoint,
     /// The digest of its plan, which hosts that serve one site must have in common.
     pub digest: String,
+    /// Whether there is something to do between [`Placed`](PausePoint::Placed) and [`Migrated`](PausePoint::Migrated), for which other
+    /// hosts have to wait.
+    #[serde(default = "unknown")]
+    pub migrates: bool,
     /// What the code of the old version could fail at once the migrations are applied, as in [`Plan`](crate::plan::Plan::old_code_risk).
     #[serde(default)]
     pub old_code_risk: Option<String>,
@@ -90,6 +100,11 @@ pub struct Paused {
     pub since: Timestamp,
     /// When it undoes everything, unless it is told to go on before.
     pub until: Timestamp,
+}
+
+/// What a run of an earlier deploykit migrates is not known: others wait.
+fn unknown() -> bool {
+    true
 }
 
 impl fmt::Display for Paused {
@@ -218,6 +233,9 @@ pub struct Pause {
     pub point: PausePoint,
     /// The digest of the plan.
     pub digest: String,
+    /// Whether there is something to do between [`Placed`](PausePoint::Placed) and [`Migrated`](PausePoint::Migrated).
+    #[serde(default = "unknown")]
+    pub migrates: bool,
     /// What the code of the old version could fail at, as the plan says.
     #[serde(default)]
     pub old_code_risk: Option<String>,
@@ -266,8 +284,8 @@ impl Pause {
     fn wait_as(&self, process: ProcessId) -> Result<Waits<'_>, FileError> {
         let since = Timestamp::now();
         let until = since.checked_add(self.limit).unwrap_or(Timestamp::MAX);
-        let Pause { point, digest, old_code_risk, .. } = self.clone();
-        let paused = Paused { process, point, digest, old_code_risk, since, until };
+        let Pause { point, digest, migrates, old_code_risk, .. } = self.clone();
+        let paused = Paused { process, point, digest, migrates, old_code_risk, since, until };
         let text = serde_json::to_string(&paused).unwrap_or_default();
         files::write_whole(&self.pauses.paused_file(), text.as_bytes(), 0o600)?;
         Ok(Waits(&self.pauses))
@@ -323,7 +341,14 @@ mod tests {
 
     fn pause(directory: &Path, limit: Duration) -> Pause {
         let pauses = Pauses::at(directory);
-        Pause { point: PausePoint::Placed, digest: "d".to_owned(), old_code_risk: None, pauses, limit }
+        Pause {
+            point: PausePoint::Placed,
+            digest: "d".to_owned(),
+            migrates: true,
+            old_code_risk: None,
+            pauses,
+            limit,
+        }
     }
 
     #[test]

@@ -142,7 +142,7 @@ impl Runner<'_, '_> {
     }
 
     /// Like [`run`](Runner::run), after these steps of the same run, which are undone too when one fails; `opened` is when
-    /// the run opened the window, if it did.
+    /// the run opened the window, if it did. Each step is taken from `steps` only once the one before is done.
     ///
     /// # Errors
     ///

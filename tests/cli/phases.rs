@@ -39,7 +39,7 @@ fn each_point_by_a_process_of_its_own() {
     publish_column(site);
     let done = on(site, &["update", "--json", "--until", "prepared"]).run().expect(0);
     for line in [
-        "Before the window, which opens as soon as the run may go beyond `prepared`\n  pause-prepared   until \
+        "Before the window, which opens as soon as the run may go beyond `quiet`\n  pause-prepared   until \
          `deploykit update --continue`, for at most 10m, unless the run may go further\n",
         ", and while it pauses (",
     ] {
@@ -54,6 +54,11 @@ fn each_point_by_a_process_of_its_own() {
     let second = on(site, &["update", "-y"]).run().expect(4).stderr;
     assert!(second.contains("paused at `prepared` since "), "{second}");
     assert!(second.contains("`deploykit update --continue` lets it go on"), "{second}");
+
+    let quiet = go_on(site, &["--until", "quiet"]).expect(0).json();
+    assert_eq!(quiet["paused"]["point"], "quiet");
+    assert_eq!(statuses(site), ["running", "stopped"]);
+    assert_eq!(site.release().as_deref(), Some("1"), "the old version serves, without a page");
 
     let stopped = go_on(site, &["--until", "stopped"]).expect(0).json();
     assert_eq!(stopped["paused"]["point"], "stopped");
@@ -218,7 +223,7 @@ fn what_cannot_pause_says_so() {
     let unconfirmed = on(site, &["update", "--until", "stopped"]).run().expect(4).stderr;
     assert!(unconfirmed.contains("a run that pauses cannot ask for confirmation"), "{unconfirmed}");
     let unknown = on(site, &["update", "-y", "--until", "nowhere"]).run().expect(2).stderr;
-    assert!(unknown.contains("expected `prepared`, `stopped`"), "{unknown}");
+    assert!(unknown.contains("expected `prepared`, `quiet`, `stopped`"), "{unknown}");
     let both = on(site, &["update", "--continue", "main"]).run().expect(2).stderr;
     assert!(both.contains("cannot be used with"), "{both}");
     // What ends before the point ends as ever.

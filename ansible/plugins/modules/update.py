@@ -35,7 +35,7 @@ options:
   until:
     description: Pause when the run has come so far. V(prepared) has changed nothing of the live site yet.
     type: str
-    choices: [prepared, stopped, placed, migrated, started]
+    choices: [prepared, quiet, stopped, placed, migrated, started]
   continue:
     description:
       - Let the paused run go on, to O(until) or to its end, instead of beginning one.
@@ -173,7 +173,7 @@ def main():
         "revision": {"type": "str"},
         "clear": {"type": "bool", "default": False},
         "look": {"type": "bool", "default": False},
-        "until": {"type": "str", "choices": ["prepared", "stopped", "placed", "migrated", "started"]},
+        "until": {"type": "str", "choices": ["prepared", "quiet", "stopped", "placed", "migrated", "started"]},
         "continue": {"type": "bool", "default": False},
         "digest": {"type": "str"},
     }

@@ -145,7 +145,7 @@ fn heading(phase: Phase, plan: &Plan) -> String {
                 paint(BOLD, &format!("Before the window, which opens at {}", date_and_time(starts)))
             }
             _ if pauses => {
-                paint(BOLD, "Before the window, which opens as soon as the run may go beyond `prepared`")
+                paint(BOLD, "Before the window, which opens as soon as the run may go beyond `quiet`")
             }
             _ => paint(BOLD, "Before the window, which opens at once"),
         },

@@ -56,6 +56,8 @@ pub enum StepKind {
     Jobs,
     /// Stops the timers and the workers.
     StopWorkers,
+    /// Waits until the run may go on to the window (`--until`).
+    PauseQuiet,
     /// Shows the maintenance page.
     PageUp,
     /// Stops the web.
@@ -109,16 +111,17 @@ pub enum StepKind {
 use StepKind::{
     Announce, Backup, BootBridge, BootOldBridge, Check, Code, Collect, Fetch, Finish, HandOver, Jobs,
     LiveCheck, MaintenanceOff, Migrate, Migrations, OpenGate, Outputs, Own, Packages, PageDown, PageUp,
-    Pages, PauseMigrated, PausePlaced, PausePrepared, PauseStarted, PauseStopped, Plan, RehearseMigrations,
-    RehearsePages, Run, Secrets, Services, SmokeCheck, StagedTree, StagedVirtualenv, StartEarly,
-    StartRequired, StartWeb, StartWorkers, Static, StayUp, StopWeb, StopWorkers, Virtualenv, Wait,
+    Pages, PauseMigrated, PausePlaced, PausePrepared, PauseQuiet, PauseStarted, PauseStopped, Plan,
+    RehearseMigrations, RehearsePages, Run, Secrets, Services, SmokeCheck, StagedTree, StagedVirtualenv,
+    StartEarly, StartRequired, StartWeb, StartWorkers, Static, StayUp, StopWeb, StopWorkers, Virtualenv,
+    Wait,
 };
 
 /// Whether a step of the site's own may follow.
 const ANCHOR: bool = true;
 
 /// The built-in steps, in the order of an update.
-const STEPS: [(StepKind, &str, Phase, bool); 45] = [
+const STEPS: [(StepKind, &str, Phase, bool); 46] = [
     (Run, "run", Phase::Prepare, !ANCHOR),
     (Fetch, "fetch", Phase::Prepare, !ANCHOR),
     (Services, "services", Phase::Prepare, !ANCHOR),
@@ -141,6 +144,7 @@ const STEPS: [(StepKind, &str, Phase, bool); 45] = [
     (Wait, "wait", Phase::Announce, !ANCHOR),
     (Jobs, "jobs", Phase::Announce, !ANCHOR),
     (StopWorkers, "stop-workers", Phase::Announce, ANCHOR),
+    (PauseQuiet, "pause-quiet", Phase::Announce, !ANCHOR),
     (PageUp, "page-up", Phase::Window, ANCHOR),
     (StopWeb, "stop-web", Phase::Window, ANCHOR),
     (PauseStopped, "pause-stopped", Phase::Window, !ANCHOR),
@@ -201,6 +205,7 @@ impl StepKind {
     pub fn pause(point: PausePoint) -> StepKind {
         match point {
             PausePoint::Prepared => PausePrepared,
+            PausePoint::Quiet => PauseQuiet,
             PausePoint::Stopped => PauseStopped,
             PausePoint::Placed => PausePlaced,
             PausePoint::Migrated => PauseMigrated,

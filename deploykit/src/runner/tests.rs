@@ -250,6 +250,26 @@ fn undone(event: &Event, wanted: &str) -> bool {
 }
 
 #[test]
+fn a_step_is_taken_from_the_steps_once_the_one_before_is_done() {
+    let directory = Directory::new();
+    let [first, second] = ["announced", "page"].map(|name| {
+        let (actions, undo) = (vec![directory.write(name, "")], vec![directory.remove(name)]);
+        Step::with_actions(name, Phase::Announce, "", actions, undo)
+    });
+    let mut is_announced = false;
+    let second = std::iter::once_with(|| {
+        is_announced = directory.site("announced").exists();
+        &second
+    });
+    let (mut context, mut journal) = (Context::default(), directory.open_journal());
+    let mut events = Events::new(|_: &Record| ());
+    let mut runner = Runner { context: &mut context, journal: &mut journal, events: &mut events, logs: None };
+    let course = runner.go_on(&[], std::iter::once(&first).chain(second), &[], None).unwrap();
+    assert_eq!(course.outcome, Outcome::Updated);
+    assert!(is_announced && directory.site("page").exists());
+}
+
+#[test]
 fn steps_are_done_in_order_and_what_is_not_needed_is_skipped() {
     let directory = Directory::new();
     let ran = directory.run_plainly(&directory.steps());

@@ -90,6 +90,18 @@ impl Announcement {
         })
     }
 
+    /// Returns how long a host whose users are told waits until the window opens, at most.
+    pub(super) fn opens_in(&self) -> Result<Duration, Failed> {
+        let now = Timestamp::now();
+        let start = match self.start {
+            Start::Now => return Ok(Duration::ZERO),
+            Start::AfterNotice => announced_time(now.checked_add(self.notice)?),
+            Start::In(duration) => announced_time(now.checked_add(duration)?),
+            Start::At(time) => next(time, self.time_zone.as_deref(), now)?,
+        };
+        Ok(Duration::try_from(start.duration_since(now)).unwrap_or_default())
+    }
+
     /// Tells users, and waits until it is time.
     pub(super) fn steps(&self) -> Result<[Step; 2], Failed> {
         let starts = self.starts()?;

@@ -1,5 +1,7 @@
 //! The second half of an update: announce, window, finish; then what is kept of it.
 
+use std::cell::OnceCell;
+use std::iter;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -77,11 +79,7 @@ impl Update<'_> {
     pub fn run(mut self) -> Result<Report, UpdateError> {
         // The person may have taken a while to confirm: the notice counts from now.
         let announced = self.announcement.steps().map_err(|source| self.refused(source))?;
-        for step in announced {
-            if let Some(old) = self.plan.steps.iter_mut().find(|old| old.id == step.id) {
-                *old = step;
-            }
-        }
+        exchange(&mut self.plan.steps, announced);
         jobs::wait_within(&mut self.plan.steps, &self.site);
         let run = match self.run.take() {
             Some(run) => run,
@@ -130,7 +128,19 @@ impl Update<'_> {
             logs: Some(&self.logs),
         };
         self.beside.stays = true;
-        let course = runner.run(until_end(&self.plan.steps), &self.plan.hold);
+        let (before, after) = until_end(&self.plan.steps).split_at(after_first_pause(&self.plan.steps));
+        let renewed = OnceCell::new();
+        let renew = || {
+            let mut steps = after.to_vec();
+            // The notice counts from the end of the pause, too. If there is no such time any more, the planned one is announced.
+            match self.announcement.steps() {
+                Ok(announced) => exchange(&mut steps, announced),
+                Err(error) => log::warn!("{}", error_chain(error.as_ref())),
+            }
+            steps
+        };
+        let after = iter::once_with(|| renewed.get_or_init(renew)).flatten();
+        let course = runner.go_on(&[], before.iter().chain(after), &self.plan.hold, None);
         self.beside.stays = course.as_ref().is_ok_and(|course| needs_way_back(course.outcome));
         warn(pauses(&self.site).forget());
         let course = course?;
@@ -331,6 +341,21 @@ impl Ending<'_, '_> {
             }
         }
     }
+}
+
+/// Puts steps in the place of those with their names.
+fn exchange(steps: &mut [Step], new: impl IntoIterator<Item = Step>) {
+    for step in new {
+        if let Some(old) = steps.iter_mut().find(|old| old.id == step.id) {
+            *old = step;
+        }
+    }
+}
+
+/// Returns the index of what follows the pause before the announcement; 0: there is none.
+fn after_first_pause(steps: &[Step]) -> usize {
+    let pause = StepKind::pause(PausePoint::Prepared);
+    steps.iter().position(|step| step.id == pause).map_or(0, |at| at + 1)
 }
 
 /// Returns the steps of the run itself, without those that follow its end.

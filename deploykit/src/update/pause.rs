@@ -1,5 +1,7 @@
 //! Where a run pauses, and how another process lets it go on.
 
+use std::time::Duration;
+
 use thiserror::Error;
 
 use crate::action::Action;
@@ -10,7 +12,7 @@ use crate::lock::{Holder, Lock};
 use crate::operations::{Change, Check};
 use crate::pause::{AwaitRollback, Order, Pause, PausePoint, Pauses};
 use crate::plan::{Step, StepKind};
-use crate::site::Site;
+use crate::site::{HostRole, Site};
 
 /// Why there is no run to be let go on.
 #[derive(Debug, Error)]
@@ -95,12 +97,21 @@ pub(super) fn pauses(site: &Site) -> Pauses {
     Pauses::at(site.state().directory())
 }
 
-/// Inserts a pause at each point.
-pub(super) fn insert(steps: &mut Vec<Step>, site: &Site, digest: &str, old_code_risk: Option<&str>) {
-    let limit = site.config().site.pause_limit;
+/// Inserts a pause at each point. The leader waits for so long until its window opens, and its followers meanwhile.
+pub(super) fn insert(
+    steps: &mut Vec<Step>,
+    site: &Site,
+    opens_in: Duration,
+    digest: &str,
+    old_code_risk: Option<&str>,
+) {
+    let config = &site.config().site;
+    let migrates = steps[place(steps, PausePoint::Placed)..place(steps, PausePoint::Migrated)]
+        .iter()
+        .any(Step::is_needed);
     for point in PausePoint::ALL {
-        let step = StepKind::pause(point);
-        let at = steps.iter().position(|one| !one.id.is_own() && one.id > step).unwrap_or(steps.len());
+        let waits_for_leader = point == PausePoint::Prepared && config.role == HostRole::Follower;
+        let limit = config.pause_limit + if waits_for_leader { opens_in } else { Duration::ZERO };
         let pause = Check::Change(Change {
             reason: format!(
                 "until `deploykit update --continue`, for at most {}, unless the run may go further",
@@ -109,6 +120,7 @@ pub(super) fn insert(steps: &mut Vec<Step>, site: &Site, digest: &str, old_code_
             actions: vec![Action::Pause(Pause {
                 point,
                 digest: digest.to_owned(),
+                migrates,
                 old_code_risk: old_code_risk.map(str::to_owned),
                 pauses: pauses(site),
                 limit,
@@ -122,8 +134,14 @@ pub(super) fn insert(steps: &mut Vec<Step>, site: &Site, digest: &str, old_code_
             },
             ..Change::default()
         });
-        steps.insert(at, Step::new(step, pause));
+        steps.insert(place(steps, point), Step::new(StepKind::pause(point), pause));
     }
+}
+
+/// Returns the index of the first step after a point.
+fn place(steps: &[Step], point: PausePoint) -> usize {
+    let pause = StepKind::pause(point);
+    steps.iter().position(|one| !one.id.is_own() && one.id > pause).unwrap_or(steps.len())
 }
 
 #[cfg(test)]
@@ -132,10 +150,6 @@ mod tests {
 
     #[test]
     fn each_pause_follows_what_it_is_named_after_and_the_site_s_own_steps_there() {
-        let directory = tempfile::tempdir().unwrap();
-        let file = directory.path().join("deploykit.toml");
-        std::fs::write(&file, "[site]\nsettings = \"s\"\n").unwrap();
-        let site = Site::load_partial(&file, None).unwrap();
         let names = [
             "announce",
             "stop-workers",
@@ -156,13 +170,61 @@ mod tests {
         ];
         let mut steps: Vec<Step> =
             names.iter().map(|name| Step::new(StepKind::from(*name), Check::unchanged(""))).collect();
-        insert(&mut steps, &site, "d", None);
+        insert(&mut steps, &site("leader"), Duration::ZERO, "d", None);
+        assert!(!migrates(&steps));
         let names: Vec<&str> = steps.iter().map(|step| step.id.as_str()).collect();
         assert_eq!(
             names.join(" "),
-            "pause-prepared announce stop-workers page-up stop-web own pause-stopped backup code virtualenv static \
+            "pause-prepared announce stop-workers pause-quiet page-up stop-web own pause-stopped backup code virtualenv static \
              pause-placed migrate pause-migrated start-required start-web smoke-check pause-started page-down \
              start-workers finish"
         );
+    }
+
+    #[test]
+    fn what_is_done_between_placed_and_migrated_is_told() {
+        for (needed, expected) in [("static", false), ("migrate", true), ("own", true), ("start-web", false)]
+        {
+            let step = |name: &&str| {
+                let change =
+                    Change { actions: vec![Action::RemoveFile { path: "f".into() }], ..Change::default() };
+                let check = if *name == needed { Check::Change(change) } else { Check::unchanged("") };
+                Step::new(StepKind::from(*name), check)
+            };
+            let mut steps: Vec<Step> = ["static", "migrate", "own", "start-web"].iter().map(step).collect();
+            insert(&mut steps, &site("leader"), Duration::ZERO, "d", None);
+            assert_eq!(migrates(&steps), expected, "{needed}");
+        }
+    }
+
+    #[test]
+    fn a_prepared_follower_waits_while_the_leader_s_users_are_told() {
+        let limits = |role: &str| {
+            let mut steps = Vec::new();
+            insert(&mut steps, &site(role), Duration::from_secs(1200), "d", None);
+            pauses(&steps).map(|pause| pause.limit.as_secs()).collect::<Vec<_>>()
+        };
+        assert_eq!(limits("follower"), [1800, 600, 600, 600, 600, 600]);
+        assert_eq!(limits("leader"), [600; 6]);
+    }
+
+    fn site(role: &str) -> Site {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("deploykit.toml");
+        std::fs::write(&file, format!("[site]\nsettings = \"s\"\nrole = \"{role}\"\n")).unwrap();
+        Site::load_partial(&file, None).unwrap()
+    }
+
+    fn pauses(steps: &[Step]) -> impl Iterator<Item = &Pause> {
+        steps.iter().flat_map(|step| &step.change.actions).filter_map(|action| match action {
+            Action::Pause(pause) => Some(pause),
+            _ => None,
+        })
+    }
+
+    fn migrates(steps: &[Step]) -> bool {
+        let told: Vec<bool> = pauses(steps).map(|pause| pause.migrates).collect();
+        assert!(told.iter().all(|one| *one == told[0]), "all pauses say the same");
+        told[0]
     }
 }

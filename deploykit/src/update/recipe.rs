@@ -171,7 +171,7 @@ impl Recipe<'_> {
         let last = own(&Step::new(Finish, Check::unchanged("the run is over")));
         let mut steps: Vec<Step> = before.chain(window).chain(page_down).chain(after).chain(last).collect();
         if let (Some(_), Some(digest)) = (request.until, &self.digest) {
-            pause::insert(&mut steps, site, digest, self.old_code_risk.as_deref());
+            pause::insert(&mut steps, site, announcement.opens_in()?, digest, self.old_code_risk.as_deref());
         }
         let [from, to] = self.commits;
         let plan = Plan {
