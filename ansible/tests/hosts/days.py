@@ -143,9 +143,9 @@ def check(world: World, release: str, done: Run) -> None:
     assert not problems and {host.state() for host in world.hosts} == {release}, f"{problems}\n{done.output}"
 
 
-def windows(program: Path, tools: Path, updates: int) -> None:
+def windows(program: Path, tools: Path, updates: int, cores: float | None) -> None:
     """Compares the windows of three hosts with those of one, by the same playbook; every other update has a migration."""
-    world, found = World(tools), {1: [], 3: []}
+    world, found = World(tools, cores=cores), {1: [], 3: []}
     try:
         install(world, program)
         for number in range(updates * 2):
@@ -154,6 +154,7 @@ def windows(program: Path, tools: Path, updates: int) -> None:
             one = ("-e", "site_hosts=web-1") if count == 1 else ()
             done, watch = update(world, "playbook", *one, hosts=world.hosts[:count])
             found[count].append(watch.window())
+            say(f"{count} hosts: {told(release, watch)}")
             if one:
                 done = update(world, "playbook")[0]
             check(world, release, done)

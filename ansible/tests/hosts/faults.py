@@ -11,6 +11,7 @@ from machines import Host
 # What a playbook says when a phase begins.
 PHASES = {
     "prepare": "TASK [Prepare the update",
+    "quiet": "TASK [Let the run go on to quiet",
     "place": "TASK [Let the run go on to placed",
     "migrate": "TASK [Let the run go on to migrated",
     "start": "TASK [Let the run go on to started",

@@ -60,10 +60,43 @@ def network() -> None:
     run("ip", "link", "set", "lo", "up")
 
 
-class Host:
-    """A host. Its files are below `disk`, which is its /srv."""
+class Share:
+    """A control group, whose processes together get a part of one core at most, as if they had a slow core of their own."""
 
-    def __init__(self, name: str, number: int, work: Path, supervisord: Path):
+    # Short: nobody waits long for the next period.
+    PERIOD = 10_000
+
+    def __init__(self, name: str, cores: float):
+        quota = int(cores * self.PERIOD)
+        first = Path("/sys/fs/cgroup/cpu")
+        self.group = (first if first.is_dir() else first.parent) / name
+        self.group.mkdir()
+        if first.is_dir():
+            (self.group / "cpu.cfs_period_us").write_text(str(self.PERIOD))
+            (self.group / "cpu.cfs_quota_us").write_text(str(quota))
+        else:
+            (self.group / "cpu.max").write_text(f"{quota} {self.PERIOD}")
+
+    def command(self, command: list[object]) -> list[object]:
+        """Returns what runs a command in the group."""
+        return ["sh", "-c", 'echo $$ >"$0/cgroup.procs" && exec "$@"', self.group, *command]
+
+    def close(self) -> None:
+        """Removes the group, whose processes have ended or are about to."""
+
+        def is_gone() -> bool:
+            with contextlib.suppress(OSError):
+                self.group.rmdir()
+            return not self.group.exists()
+
+        wait_for("the end of a host's processes", is_gone)
+
+
+class Host:
+    """A host. Its files are below `disk`, which is its /srv; its processes get `cores` cores, or what there is."""
+
+    def __init__(self, name: str, number: int, work: Path, supervisord: Path, cores: float | None = None):
+        self.share = Share(f"{work.name}-{name}", cores) if cores else None
         self.name, self.number = name, number
         self.address = f"10.77.0.{10 + number}"
         self.disk = work / "hosts" / name
@@ -78,6 +111,8 @@ class Host:
         """Boots it. What starts at boot starts."""
         command = ["unshare", "--net", "--mount", "--uts", "--ipc", "--pid", "--fork", "--kill-child"]
         command += [HERE / "host.sh", self.disk, self.supervisord]
+        if self.share:
+            command = self.share.command(command)
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         wait_for(f"the namespaces of {self.name}", self.init)

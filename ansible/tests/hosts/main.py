@@ -122,6 +122,7 @@ def main() -> int:
     parser.add_argument("--only-faults", action="store_true", help="skip the good days")
     parser.add_argument("--only", type=int, default=None, help="only the fault with this number")
     parser.add_argument("--window", type=int, default=0, metavar="N", help="only compare the windows of N updates of one host with those of three")
+    parser.add_argument("--cores", type=float, default=None, metavar="N", help="with --window: the part of a core that each host has")
     parser.add_argument("--rolling", action="store_true", help="only update one host after another")
     parser.add_argument("--keep", action="store_true", help="keep the files of a failure")
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
@@ -132,7 +133,7 @@ def main() -> int:
     machines.network()
     program, tools = args.program.resolve(), args.tools.resolve()
     if args.window:
-        days.windows(program, tools, args.window)
+        days.windows(program, tools, args.window, args.cores)
         return 0
     if args.rolling:
         world = World(tools)

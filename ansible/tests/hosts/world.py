@@ -18,10 +18,10 @@ from machines import Host, Postgresql, get, wait_for
 class World:
     """The hosts, and what is around them."""
 
-    def __init__(self, tools: Path, count: int = 3):
+    def __init__(self, tools: Path, count: int = 3, cores: float | None = None):
         self.work = Path(tempfile.mkdtemp(prefix="several-hosts-"))
         supervisord = tools / "venv/bin/supervisord"
-        self.hosts = [Host(f"web-{number}", number, self.work, supervisord) for number in range(1, count + 1)]
+        self.hosts = [Host(f"web-{number}", number, self.work, supervisord, cores) for number in range(1, count + 1)]
         self.database = Postgresql(self.work)
         self.site = Site(self.work, tools, self.database)
         self.control = Control(self.work, tools, self.hosts)
@@ -49,6 +49,8 @@ class World:
                 shutil.copytree(host.disk / "log", self.work / f"{host.name}-log", symlinks=True)
                 shutil.copytree(host.disk / "site/.deploykit/runs", self.work / f"{host.name}-runs", symlinks=True, dirs_exist_ok=True)
             subprocess.run(["umount", "-l", host.disk], check=False)
+            if host.share:
+                host.share.close()
         if not keep:
             shutil.rmtree(self.work)
 
