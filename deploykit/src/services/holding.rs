@@ -172,7 +172,10 @@ impl Service {
         let ([main], [listening]) = (main.as_slice(), socket.listens.as_slice()) else {
             return unfit(match (main.len(), socket.listens.len()) {
                 (0, _) => "it does not run, so nobody can see where it listens; start it first",
-                (1, 0) => "it listens nowhere, as far as can be seen; a Unix socket needs an absolute path",
+                (1, 0) => {
+                    "it opened no socket itself, as far as can be seen: its manager passes it one, as an `[fcgi-program:x]` with \
+                     one process does, or the path of its Unix socket is not absolute"
+                }
                 (1, _) => "it listens at several addresses",
                 _ => "it has several main processes",
             });
