@@ -1,5 +1,6 @@
 //! The configuration, the user, and the runs.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, access};
@@ -9,6 +10,7 @@ use super::look::Look;
 use crate::host::files;
 use crate::host::users::own_name;
 use crate::lock::{Holder, Lock, LockError};
+use crate::report::find_source;
 use crate::update::UpdateError;
 
 pub(super) fn configuration(look: &mut Look<'_>, findings: &mut Findings) {
@@ -78,7 +80,13 @@ pub(super) fn runs(look: &mut Look<'_>, findings: &mut Findings) {
             Ok(Some((run, entries))) => {
                 findings.error(UpdateError::unfinished(run.name, &entries), "`deploykit recover`");
             }
-            Err(error) => findings.error(error, "`deploykit status`"),
+            Err(error) => {
+                let denied = find_source::<io::Error>(&error)
+                    .is_some_and(|error| error.kind() == io::ErrorKind::PermissionDenied);
+                let way_out =
+                    if denied { "run this as the user who updates the site" } else { "`deploykit status`" };
+                findings.error(error, way_out);
+            }
         },
     }
 }

@@ -4,6 +4,7 @@ mod conda;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -13,7 +14,7 @@ pub(crate) use conda::of_conda;
 use super::error::PythonError;
 use super::marker::Marker;
 use super::packages::{FILES_MISSING, Package, Packages, origin_of};
-use crate::host::files;
+use crate::host::files::{self, FileError, InPath};
 
 /// What is known of a virtualenv.
 ///
@@ -43,14 +44,19 @@ impl Virtualenv {
     ///
     /// # Errors
     ///
-    /// When nothing is there, or something else.
+    /// When nothing is there, or something else, or it may not be read.
     pub fn read(path: &Path) -> Result<Self, PythonError> {
-        if !path.exists() {
+        // What this user may not see may be there all the same.
+        if !path.try_exists().at("look at", path)? {
             return Err(PythonError::NoVirtualenv { path: path.to_owned() });
         }
         let no_virtualenv = || PythonError::NotAVirtualenv { path: path.to_owned() };
-        let settings = match fs::read_to_string(path.join("pyvenv.cfg")) {
+        let file = path.join("pyvenv.cfg");
+        let settings = match fs::read_to_string(&file) {
             Ok(settings) => settings,
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+                return Err(FileError { what: "read", path: file, source: error }.into());
+            }
             // An installation of Python is its own base.
             Err(_) if is_installation(path) => format!("home = {}\n", path.join("bin").display()),
             Err(_) => return Err(no_virtualenv()),

@@ -108,6 +108,11 @@ fn other_directories_are_no_virtualenvs() {
     let directory = tempfile::tempdir().unwrap();
     let missing = Virtualenv::read(&directory.path().join("x")).unwrap_err();
     assert!(matches!(missing, PythonError::NoVirtualenv { .. }), "{missing:?}");
+    // What cannot be looked at is not known to be missing.
+    let round = directory.path().join("round");
+    symlink(&round, &round).unwrap();
+    let unseen = Virtualenv::read(&round).unwrap_err();
+    assert!(unseen.to_string().starts_with("cannot look at `"), "{unseen}");
     let other = Virtualenv::read(directory.path()).unwrap_err();
     assert!(matches!(other, PythonError::NotAVirtualenv { .. }), "{other:?}");
     let message = |in_place: bool| {
