@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use jiff::{SignedDuration, Timestamp};
+
 use crate::phases::{statuses, wait_for_the_end};
 use crate::run::{on, wait_for};
 use crate::support::releases::{publish_column, publish_migration_and_broken_page};
@@ -44,11 +46,18 @@ fn it_goes_back_unless_the_leader_migrates() {
 fn it_goes_on_once_the_leader_has_migrated_and_back_once_it_has_undone_that() {
     let Some(site) = follower("20s") else { return };
     let site = &site;
+    // The leader tells users, and waits until it is time.
+    let text = fs::read_to_string(&site.config).unwrap();
+    fs::write(&site.config, text.replacen("notice = \"0s\"\n", "notice = \"20m\"\n", 1)).unwrap();
     let before = Snapshot::of(site);
     publish_column(site);
     let plan = on(site, &["plan", "--json"]).run().expect(0).json();
     let digest = plan["plan"]["digest"].as_str().unwrap().to_owned();
-    on(site, &["update", "-y", "--until", "placed"]).run().expect(0);
+    let prepared = on(site, &["update", "--json", "--until", "prepared"]).run().expect(0).json();
+    let [since, until] =
+        ["since", "until"].map(|key| prepared["paused"][key].as_str().unwrap().parse::<Timestamp>().unwrap());
+    assert!(until.duration_since(since) > SignedDuration::from_mins(20), "{prepared}");
+    on(site, &["update", "--continue", "--until", "placed"]).run().expect(0);
     let other = on(site, &["update", "--continue", "--digest", "0123"]).run().expect(4).stderr;
     assert!(
         other.contains("not 0123: it brings another version, other packages or other migrations"),
