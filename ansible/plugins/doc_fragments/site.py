@@ -26,6 +26,12 @@ options:
     description: The program, by its path, or by its name in C(PATH), C(/usr/local/bin) or C(~/.local/bin).
     type: str
     default: deploykit
+attributes:
+  check_mode:
+    description: Can run in check mode without changing the site.
+    support: full
+  diff_mode:
+    description: Returns what would change or has changed.
 requirements:
   - deploykit on the host
 notes:

@@ -16,11 +16,7 @@ description:
 extends_documentation_fragment:
   - deploykit.site.site
 attributes:
-  check_mode:
-    description: Can run in check mode without changing the site.
-    support: full
   diff_mode:
-    description: Returns what would change or has changed.
     support: none
 """
 

@@ -37,11 +37,7 @@ options:
     description: The message for users.
     type: str
 attributes:
-  check_mode:
-    description: Can run in check mode without changing the site.
-    support: full
   diff_mode:
-    description: Returns what would change or has changed.
     support: full
 """
 

@@ -38,11 +38,7 @@ options:
     description: Wait at most this long for another run to end, such as V(15m).
     type: str
 attributes:
-  check_mode:
-    description: Can run in check mode without changing the site.
-    support: full
   diff_mode:
-    description: Returns what would change or has changed.
     support: full
 """
 

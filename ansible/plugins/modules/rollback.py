@@ -24,11 +24,7 @@ options:
     type: bool
     default: false
 attributes:
-  check_mode:
-    description: Can run in check mode without changing the site.
-    support: full
   diff_mode:
-    description: Returns what would change or has changed.
     support: none
 """
 

@@ -51,11 +51,7 @@ options:
     description: Repeat failing requests for at most this long, such as V(60s).
     type: str
 attributes:
-  check_mode:
-    description: Can run in check mode without changing the site.
-    support: full
   diff_mode:
-    description: Returns what would change or has changed.
     support: none
 """
 

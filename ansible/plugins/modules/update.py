@@ -46,11 +46,7 @@ options:
     description: With O(continue), refuse unless the plan of the paused run has this digest.
     type: str
 attributes:
-  check_mode:
-    description: Can run in check mode without changing the site.
-    support: full
   diff_mode:
-    description: Returns what would change or has changed.
     details: Only when the run is not begun, which is in check mode. Use M(deploykit.site.plan) to see it beforehand.
     support: partial
 """
