@@ -138,6 +138,14 @@ impl Announcement {
         Ok([Step::new(StepKind::Announce, announce), Step::new(StepKind::Wait, wait)])
     }
 
+    /// Returns the steps anew, for a run that paused before them; `None`: a time of day stays the planned one, which may be over.
+    pub(super) fn renewed(&self) -> Result<Option<[Step; 2]>, Failed> {
+        if matches!(self.start, Start::At(_)) {
+            return Ok(None);
+        }
+        self.steps().map(Some)
+    }
+
     /// Shows the page, before the web stops. Also returns what shows it to hold the site, whether it is shown before or not.
     pub(super) fn page_up(&self, web_stops: bool) -> Result<(Check, Option<Action>), Failed> {
         let mut check = match &self.page {
@@ -309,5 +317,24 @@ mod tests {
         let tomorrow = next(Time::constant(1, 0, 0, 0), los_angeles, now).unwrap();
         assert_eq!(tomorrow.to_string(), "2026-11-23T09:00:00Z");
         assert!(next(Time::midnight(), Some("Nowhere/Land"), now).is_err());
+    }
+
+    #[test]
+    fn a_pause_moves_the_notice_and_no_time_of_day() {
+        let announcement = |start: Start| Announcement {
+            commands: Err(LEADER),
+            page: None,
+            short: false,
+            message: String::new(),
+            notice: Duration::from_secs(1200),
+            start,
+            time_zone: None,
+            host: Host::new(),
+        };
+        assert!(announcement(Start::At(Time::midnight())).renewed().unwrap().is_none());
+        assert!(announcement(Start::AfterNotice).renewed().unwrap().is_some());
+        assert_eq!(announcement(Start::Now).opens_in().unwrap(), Duration::ZERO);
+        let notice = announcement(Start::AfterNotice).opens_in().unwrap();
+        assert!(notice >= Duration::from_secs(1200), "{notice:?}");
     }
 }

@@ -132,9 +132,9 @@ impl Update<'_> {
         let renewed = OnceCell::new();
         let renew = || {
             let mut steps = after.to_vec();
-            // The notice counts from the end of the pause, too. If there is no such time any more, the planned one is announced.
-            match self.announcement.steps() {
-                Ok(announced) => exchange(&mut steps, announced),
+            // The notice counts from the end of the pause, too.
+            match self.announcement.renewed() {
+                Ok(announced) => exchange(&mut steps, announced.into_iter().flatten()),
                 Err(error) => log::warn!("{}", error_chain(error.as_ref())),
             }
             steps
