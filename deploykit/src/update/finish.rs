@@ -132,10 +132,12 @@ impl Update<'_> {
         let renewed = OnceCell::new();
         let renew = || {
             let mut steps = after.to_vec();
-            // The notice counts from the end of the pause, too.
-            match self.announcement.renewed() {
-                Ok(announced) => exchange(&mut steps, announced.into_iter().flatten()),
-                Err(error) => log::warn!("{}", error_chain(error.as_ref())),
+            if !before.is_empty() {
+                // The notice counts from the end of the pause, too; the planned announcement still holds if it cannot be renewed.
+                match self.announcement.renewed() {
+                    Ok(announced) => exchange(&mut steps, announced.into_iter().flatten()),
+                    Err(error) => log::warn!("{}", error_chain(error.as_ref())),
+                }
             }
             steps
         };

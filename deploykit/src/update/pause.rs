@@ -97,7 +97,7 @@ pub(super) fn pauses(site: &Site) -> Pauses {
     Pauses::at(site.state().directory())
 }
 
-/// Inserts a pause at each point. The leader waits for so long until its window opens, and its followers meanwhile.
+/// Inserts a pause at each point. `opens_in` is how long the leader tells users beforehand; a prepared follower waits meanwhile.
 pub(super) fn insert(
     steps: &mut Vec<Step>,
     site: &Site,

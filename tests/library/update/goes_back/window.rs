@@ -43,11 +43,8 @@ fn pages_that_are_not_as_expected() {
 fn services_that_do_not_live() {
     let Some(mut site) = TestSite::builder().build() else { return };
     // However slowly it boots, supervisor gives up gunicorn when that has ended twice.
-    let text = fs::read_to_string(&site.supervisor_config).unwrap();
     let gunicorn = "[program:gunicorn]\n";
-    assert!(text.contains(gunicorn), "{text}");
-    let text = text.replace(gunicorn, &format!("{gunicorn}startsecs=8\nstartretries=1\n"));
-    fs::write(&site.supervisor_config, text).unwrap();
+    edit(&site.root, "supervisor.conf", gunicorn, &format!("{gunicorn}startsecs=8\nstartretries=1\n"));
     site.start().unwrap_or_else(|error| panic!("{error}"));
 
     // It dies later than it has to live by default, and before Django could have booted three times.
